@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod flags;
 pub mod format;
+pub mod job;
 pub mod kind;
 pub mod name;
 pub mod permissions;
@@ -25,6 +26,7 @@ pub mod volume;
 pub mod xml;
 
 pub use error::{Code, Domain, Error, Result};
+pub use job::Job;
 pub use kind::PoolKind;
 pub use name::Name;
 pub use pool::PoolDef;

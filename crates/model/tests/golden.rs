@@ -1,9 +1,12 @@
 //! Every example is read, written back to the same text, and valid by libvirt's own schemas.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use cenote_model::flags::Validate;
 use cenote_model::secret::SecretDef;
 use cenote_model::volume::CapacityRule;
 use cenote_model::{PoolDef, PoolKind, Result, VolumeDef};
+use cenote_test_support::{have, have_file};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,14 +40,7 @@ fn check(folder: &str, schema: &str, round_trip: impl Fn(&Path, &str, Validate) 
 
 fn validate<'p>(schema: &str, paths: impl Iterator<Item = &'p Path>) {
     let schema = Path::new("/usr/share/libvirt/schemas").join(schema);
-    let missing = match Command::new("xmllint").arg("--version").output() {
-        Err(_) => Some("xmllint"),
-        Ok(_) if !schema.exists() => Some("libvirt's schemas"),
-        Ok(_) => None,
-    };
-    if let Some(missing) = missing {
-        assert!(std::env::var_os("CENOTE_TEST_REQUIRE").is_none(), "{missing}: not installed");
-        eprintln!("not checked against the schema: {missing} not installed");
+    if !have("xmllint") || !have_file(schema.to_str().unwrap()) {
         return;
     }
     let output =

@@ -1,5 +1,7 @@
 //! Whatever can be said in the types survives being written and read.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use cenote_model::auth::{Auth, AuthKind, SecretRef};
 use cenote_model::encryption::{Cipher, Encryption, EncryptionEngine, EncryptionFormat, IvGen};
 use cenote_model::flags::Validate;

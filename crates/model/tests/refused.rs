@@ -1,5 +1,7 @@
 //! What libvirt refuses is refused with libvirt's code.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use cenote_model::flags::Validate;
 use cenote_model::secret::SecretDef;
 use cenote_model::volume::CapacityRule;

@@ -1,0 +1,178 @@
+//! From one format to another: raw and qcow2 are read, through backing chains too, and written.
+
+use crate::qcow2::{Options, Writer};
+use crate::{Error, Result, WriteAt};
+use cenote_model::Job;
+use cenote_model::format::ImageFormat;
+use imago::file::File as ImagoFile;
+use imago::format::gate::ImplicitOpenGate;
+use imago::qcow2::Qcow2;
+use imago::raw::Raw;
+use imago::{FormatAccess, FormatDriverBuilder, Mapping, Storage, StorageOpenOptions};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// The piece that is read at once; whole clusters of every size.
+const PIECE: u64 = 2 << 20;
+/// Zeroes of this length become a hole.
+const HOLE: usize = 4096;
+
+/// An image that is read through its whole backing chain.
+pub struct Source(FormatAccess<ImagoFile>);
+
+impl Source {
+    /// Opens an image of this format. [`Error::Unsupported`] says that the image is one for qemu-img: of another
+    /// format, encrypted, or with a feature that is not read in-process (`extended_l2`).
+    pub fn open(path: &Path, format: ImageFormat) -> Result<Source> {
+        let opened = match format {
+            ImageFormat::Raw | ImageFormat::Iso => {
+                Raw::<ImagoFile>::builder_path(path).open(FilesOnly).map(FormatAccess::new)
+            }
+            ImageFormat::Qcow2 => {
+                Qcow2::<ImagoFile>::builder_path(path).open(FilesOnly).map(FormatAccess::new)
+            }
+            other => return Err(Error::unsupported(format!("{other} images are not read in-process"))),
+        };
+        opened.map(Source).map_err(from_imago)
+    }
+
+    /// The size that a guest sees.
+    pub fn capacity(&self) -> u64 {
+        self.0.size()
+    }
+
+    /// Writes the content to an empty file, which gets at least this size.
+    pub fn to_raw(&self, file: &File, capacity: u64, job: &Job) -> Result<()> {
+        let capacity = capacity.max(self.capacity());
+        file.set_size(capacity)?;
+        self.for_each_data(job, |offset, data| {
+            for (at, data) in non_zero(data) {
+                file.write_all_at(data, offset + at)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the content as a qcow2 image into an empty file.
+    pub fn to_qcow2(&self, file: &File, mut options: Options, job: &Job) -> Result<()> {
+        options.capacity = options.capacity.max(self.capacity()).next_multiple_of(512);
+        let mut writer = Writer::new(file, options)?;
+        let cluster = writer.cluster_size() as usize;
+        self.for_each_data(job, |offset, data| {
+            let is_zero = |cluster: &[u8]| cluster.iter().all(|byte| *byte == 0);
+            let mut at = 0;
+            let mut clusters = data.chunks(cluster);
+            // Neighbours that are not zero are written together.
+            while let Some(first) = clusters.next() {
+                if is_zero(first) {
+                    at += first.len();
+                    continue;
+                }
+                let start = at;
+                at += first.len();
+                let mut rest = clusters.clone();
+                while let Some(next) = rest.next().filter(|next| !is_zero(next)) {
+                    at += next.len();
+                    clusters.next();
+                }
+                writer.write(offset + start as u64, &data[start..at])?;
+            }
+            Ok(())
+        })?;
+        writer.finish()
+    }
+
+    /// Calls `sink` for every piece that is not known to be zero, in rising order.
+    fn for_each_data(&self, job: &Job, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        let capacity = self.capacity();
+        job.expect(capacity);
+        let mut buffer = vec![0u8; PIECE as usize];
+        let mut offset = 0;
+        while offset < capacity {
+            let length = PIECE.min(capacity - offset);
+            if !self.is_zero(offset, length)? {
+                let piece = &mut buffer[..length as usize];
+                self.0.read(&mut *piece, offset)?;
+                sink(offset, piece)?;
+            }
+            offset += length;
+            job.advance(length)?;
+        }
+        Ok(())
+    }
+
+    fn is_zero(&self, offset: u64, length: u64) -> Result<bool> {
+        match self.0.get_mapping(offset, length)? {
+            (Mapping::Zero { .. }, mapped) => Ok(mapped >= length),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// imago says by the kind whether it is the image or the storage that it cannot cope with.
+pub(crate) fn from_imago(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::Unsupported => Error::Unsupported(error.to_string()),
+        _ => Error::Io(error),
+    }
+}
+
+/// The stretches that are not zero, in steps of a block.
+fn non_zero(data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let mut blocks =
+        data.chunks(HOLE).map(|block| block.iter().any(|byte| *byte != 0)).enumerate().peekable();
+    std::iter::from_fn(move || {
+        let (first, _) = blocks.by_ref().find(|(_, is_data)| *is_data)?;
+        let mut last = first;
+        while let Some((next, _)) = blocks.next_if(|(_, is_data)| *is_data) {
+            last = next;
+        }
+        let (start, end) = (first * HOLE, ((last + 1) * HOLE).min(data.len()));
+        Some((start as u64, &data[start..end]))
+    })
+}
+
+/// Opens what an image refers to only where it is a regular file or a block device.
+struct FilesOnly;
+
+impl ImplicitOpenGate<ImagoFile> for FilesOnly {
+    fn open_format<F: FormatDriverBuilder<ImagoFile>>(
+        &mut self,
+        builder: F,
+    ) -> io::Result<FormatAccess<ImagoFile>> {
+        Ok(FormatAccess::new(builder.open(FilesOnly)?))
+    }
+
+    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<ImagoFile> {
+        use std::os::unix::fs::FileTypeExt;
+        if let Some(path) = options.get_filename() {
+            let kind = std::fs::metadata(path)
+                .map_err(|e| io::Error::new(e.kind(), format!("cannot open '{}': {e}", path.display())))?
+                .file_type();
+            if !kind.is_file() && !kind.is_block_device() {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("'{}' is neither a regular file nor a block device", path.display()),
+                ));
+            }
+        }
+        ImagoFile::open(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::non_zero;
+
+    #[test]
+    fn zeroes_are_left_out() {
+        let mut data = vec![0u8; 5 * 4096 + 10];
+        data[4096] = 1;
+        data[2 * 4096 + 7] = 1;
+        data[5 * 4096 + 9] = 1;
+        let found: Vec<_> = non_zero(&data).map(|(at, data)| (at, data.len())).collect();
+        assert_eq!(found, [(4096, 8192), (5 * 4096, 10)]);
+        assert_eq!(non_zero(&[0; 100]).count(), 0);
+    }
+}
