@@ -1,4 +1,4 @@
-//! Raw images: the bytes themselves.
+//! Raw images: the bytes themselves, and the blocks that they take.
 
 use crate::{Result, WriteAt};
 use cenote_model::Job;
@@ -8,30 +8,6 @@ use std::io;
 const STEP: u64 = 256 << 20;
 /// Zeroes are written in steps of this size.
 const ZERO_STEP: usize = 1 << 20;
-
-/// How the blocks of a new image are taken from the file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allocation {
-    /// When they are first written.
-    Sparse,
-    /// This many bytes now, without writing them; by writing zeroes where the file system cannot do it.
-    Reserve(u64),
-    /// This many bytes now, by writing zeroes.
-    Write(u64),
-}
-
-/// Makes a raw image of an empty file.
-pub fn create(file: &impl WriteAt, capacity: u64, allocation: Allocation, job: &Job) -> Result<()> {
-    file.set_size(capacity)?;
-    match allocation {
-        Allocation::Sparse => Ok(()),
-        Allocation::Reserve(bytes) => reserve(file, 0, bytes.min(capacity), job),
-        Allocation::Write(bytes) => {
-            job.expect(bytes.min(capacity));
-            write_zeroes(file, 0, bytes.min(capacity), job)
-        }
-    }
-}
 
 /// Takes the blocks of a range from the file system; what is in it already stays.
 pub fn reserve(file: &impl WriteAt, offset: u64, length: u64, job: &Job) -> Result<()> {

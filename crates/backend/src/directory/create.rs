@@ -1,0 +1,373 @@
+//! Making volumes.
+
+use super::build::{apply_to_file, make};
+use super::{Directory, VOLUME_MODE, build, local_path};
+use crate::{error, qemu_img, sharing};
+use cenote_host::attributes::{CopyOnWrite, set_copy_on_write};
+use cenote_host::{NewFile, Undo};
+use cenote_image::backing::Location;
+use cenote_image::convert::Source;
+use cenote_image::qcow2::{self, Backing, DEFAULT_CLUSTER_SIZE, Options, Preallocation, Version};
+use cenote_image::{copy, probe, raw};
+use cenote_model::flags::CreateOptions;
+use cenote_model::format::{ImageFeature, ImageFormat, VolumeFormat};
+use cenote_model::permissions::Permissions;
+use cenote_model::volume::{BackingStore, VolumeKind};
+use cenote_model::{Code, Error, Job, Result, VolumeDef};
+use std::fs::File;
+use std::path::Path;
+
+/// When a new volume has to be on its medium.
+enum Durable {
+    /// Before it is announced: it carries data.
+    Now,
+    /// With the next flush: it is empty, and many may be made.
+    Soon,
+}
+
+pub(super) fn create(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
+    match planned.image_format() {
+        ImageFormat::Raw if planned.encryption.is_none() => create_raw(dir, planned, options, job),
+        ImageFormat::Qcow2 if planned.encryption.is_none() => create_qcow2(dir, planned, options, job),
+        ImageFormat::Dir => create_dir(planned, options),
+        ImageFormat::Ploop => create_ploop(dir, planned, job),
+        _ => {
+            qemu_img::check(planned, options)?;
+            with_hidden_file(dir, planned, |path| {
+                let capacity = capacity_or_backing(dir, planned)?;
+                qemu_img::create(&dir.environment, planned, path, capacity, options, job)
+            })
+        }
+    }
+}
+
+pub(super) fn create_from(
+    dir: &Directory,
+    planned: &VolumeDef,
+    source: &VolumeDef,
+    options: CreateOptions,
+    job: &Job,
+) -> Result<()> {
+    if planned.kind == VolumeKind::Dir {
+        return Err(Error::new(Code::Internal, "cannot copy from volume to a directory volume"));
+    }
+    if source.kind == VolumeKind::Dir {
+        return Err(Error::new(
+            Code::OperationInvalid,
+            format!("volume '{}' is a directory: it cannot be copied to a volume", source.name),
+        ));
+    }
+    if planned.kind == VolumeKind::Ploop || source.kind == VolumeKind::Ploop {
+        return Err(Error::new(Code::NoSupport, "copying ploop volumes is not supported"));
+    }
+    let is_plain = |volume: &VolumeDef| volume.encryption.is_none();
+    let (from, to) = (source.image_format(), planned.image_format());
+    let reads_as_raw = matches!(from, ImageFormat::Raw | ImageFormat::Iso);
+    if reads_as_raw
+        && matches!(to, ImageFormat::Raw | ImageFormat::Iso)
+        && is_plain(source)
+        && is_plain(planned)
+    {
+        return copy_raw(dir, planned, source, options, job);
+    }
+    if options.reflink {
+        return Err(Error::new(
+            Code::ConfigUnsupported,
+            "blocks can be shared between raw volumes only: leave out --reflink, or clone to format raw",
+        ));
+    }
+    qemu_img::check(planned, options)?;
+    if is_plain(source) && is_plain(planned) && !options.prealloc_metadata {
+        match convert(dir, planned, source, job) {
+            Err(cenote_image::Error::Unsupported(_)) => {}
+            converted => {
+                let path = local_path(source)?;
+                return converted.map_err(|e| error::image(format!("cannot convert volume '{path}'"), e))?;
+            }
+        }
+    }
+    with_hidden_file(dir, planned, |path| {
+        qemu_img::convert(&dir.environment, planned, source, path, options, job)
+    })
+}
+
+fn create_raw(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
+    check_raw(planned, options)?;
+    let path = local_path(planned)?;
+    let capacity = planned.capacity.unwrap_or(0);
+    let new = new_file(dir, planned)?;
+    extend(new.file(), path, capacity)?;
+    let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
+    allocate(new.file(), path, allocation, job)?;
+    publish(dir, new, planned, if allocation == 0 { Durable::Soon } else { Durable::Now })
+}
+
+fn check_raw(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
+    if options.prealloc_metadata {
+        return Err(Error::new(
+            Code::ConfigUnsupported,
+            "metadata preallocation is not supported for raw volumes",
+        ));
+    }
+    if planned.backing.is_some() {
+        return Err(Error::new(Code::NoSupport, "backing storage not supported for raw volumes"));
+    }
+    Ok(())
+}
+
+fn extend(file: &File, path: &str, capacity: u64) -> Result<()> {
+    file.set_len(capacity).map_err(|e| Error::system(format!("cannot extend file '{path}'"), &e))
+}
+
+fn allocate(file: &File, path: &str, bytes: u64, job: &Job) -> Result<()> {
+    raw::reserve(file, 0, bytes, job)
+        .map_err(|e| error::image(format!("cannot allocate {bytes} bytes in file '{path}'"), e))
+}
+
+fn copy_raw(
+    dir: &Directory,
+    planned: &VolumeDef,
+    source: &VolumeDef,
+    options: CreateOptions,
+    job: &Job,
+) -> Result<()> {
+    check_raw(planned, CreateOptions { reflink: false, ..options })?;
+    let (path, from) = (local_path(planned)?, local_path(source)?);
+    let input =
+        File::open(from).map_err(|e| Error::system(format!("could not open input path '{from}'"), &e))?;
+    let failed = |e| error::image(format!("failed to clone files from '{from}'"), e);
+    let length = cenote_image::ReadAt::size(&input).map_err(|e| failed(e.into()))?;
+    let capacity = planned.capacity.unwrap_or(0).max(length);
+    let new = new_file(dir, planned)?;
+    copy::copy(&input, new.file(), length, sharing(options), job).map_err(failed)?;
+    extend(new.file(), path, capacity)?;
+    // Sharing blocks and taking new ones exclude each other.
+    let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
+    if allocation >= length && !options.reflink {
+        allocate(new.file(), path, allocation, job)?;
+    }
+    publish(dir, new, planned, Durable::Now)
+}
+
+fn create_qcow2(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
+    let path = local_path(planned)?;
+    let capacity = capacity_or_backing(dir, planned)?;
+    let wanted = qcow2_options(dir, planned, capacity)?;
+    let preallocation = match options.prealloc_metadata {
+        false => Preallocation::Off,
+        // libvirt's rule: the data too, where the whole capacity shall be allocated.
+        true if planned.allocation.unwrap_or(capacity) < capacity => Preallocation::Metadata,
+        true => Preallocation::Reserve,
+    };
+    let new = new_file(dir, planned)?;
+    qcow2::create(new.file(), &wanted, preallocation, job)
+        .map_err(|e| error::image(format!("cannot create volume '{path}'"), e))?;
+    let durable = if preallocation == Preallocation::Off { Durable::Soon } else { Durable::Now };
+    publish(dir, new, planned, durable)
+}
+
+/// What the definition asks of a qcow2 image. As libvirt has it, the capacity is a multiple of 1024.
+fn qcow2_options(dir: &Directory, planned: &VolumeDef, capacity: u64) -> Result<Options> {
+    let version = match planned.compat.as_deref() {
+        None | Some("1.1" | "v3") => Version::V3,
+        Some("0.10" | "v2") => Version::V2,
+        Some(other) => {
+            return Err(Error::new(
+                Code::ConfigUnsupported,
+                format!("qcow2 has no compat level '{other}': there are 0.10 and 1.1"),
+            ));
+        }
+    };
+    Ok(Options {
+        capacity: capacity.next_multiple_of(1024),
+        version,
+        cluster_size: planned.cluster_size.unwrap_or(DEFAULT_CLUSTER_SIZE),
+        lazy_refcounts: planned.has_feature(ImageFeature::LazyRefcounts),
+        extended_l2: planned.has_feature(ImageFeature::ExtendedL2),
+        backing: match &planned.backing {
+            None => None,
+            Some(backing) => {
+                check_backing(dir, backing)?;
+                let format = match backing.format {
+                    Some(VolumeFormat::Image(format)) => format,
+                    _ => ImageFormat::Raw,
+                };
+                Some(Backing { name: backing.path.clone(), format })
+            }
+        },
+    })
+}
+
+/// Refuses a backing image on this machine that cannot be read.
+fn check_backing(dir: &Directory, backing: &BackingStore) -> Result<()> {
+    if let Location::Local(path) = Location::of(&backing.path, dir.path()) {
+        File::open(path)
+            .map_err(|e| Error::system(format!("inaccessible backing store volume {}", backing.path), &e))?;
+    }
+    Ok(())
+}
+
+/// The capacity that was asked for, or that of the backing image.
+fn capacity_or_backing(dir: &Directory, planned: &VolumeDef) -> Result<u64> {
+    match (planned.capacity.filter(|capacity| *capacity != 0), &planned.backing) {
+        (Some(capacity), _) => Ok(capacity),
+        (None, None) => Ok(planned.capacity.unwrap_or(0)),
+        (None, Some(backing)) => {
+            check_backing(dir, backing)?;
+            let Location::Local(path) = Location::of(&backing.path, dir.path()) else {
+                return Err(Error::new(
+                    Code::ConfigUnsupported,
+                    format!("the capacity of backing store volume {} is unknown: give one", backing.path),
+                ));
+            };
+            let format = match backing.format {
+                Some(VolumeFormat::Image(format)) => format,
+                _ => ImageFormat::Raw,
+            };
+            backing_capacity(&path, format)
+                .map_err(|e| Error::system(format!("cannot read backing store volume {}", backing.path), &e))
+        }
+    }
+}
+
+fn backing_capacity(path: &Path, format: ImageFormat) -> std::io::Result<u64> {
+    let file = File::open(path)?;
+    match probe::describe(&file, format)?.capacity {
+        Some(capacity) => Ok(capacity),
+        None => cenote_image::ReadAt::size(&file),
+    }
+}
+
+/// Converts in-process. The outer error says that the images are ones for qemu-img, or what is wrong with them.
+fn convert(
+    dir: &Directory,
+    planned: &VolumeDef,
+    source: &VolumeDef,
+    job: &Job,
+) -> Result<Result<()>, cenote_image::Error> {
+    let to = planned.image_format();
+    if !matches!(to, ImageFormat::Raw | ImageFormat::Qcow2) {
+        return Err(cenote_image::Error::Unsupported(format!("{to} images are not written in-process")));
+    }
+    let from = match local_path(source) {
+        Ok(path) => path,
+        Err(error) => return Ok(Err(error)),
+    };
+    let input = Source::open(Path::new(from), source.image_format())?;
+    let capacity = planned.capacity.unwrap_or(0).max(input.capacity());
+    let prepared = new_file(dir, planned).and_then(|new| {
+        // What a converted volume stood on is in it.
+        let alone = VolumeDef { backing: None, ..planned.clone() };
+        Ok((new, qcow2_options(dir, &alone, capacity)?))
+    });
+    let (new, options) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(error)),
+    };
+    match to {
+        ImageFormat::Qcow2 => input.to_qcow2(new.file(), options, job)?,
+        _ => input.to_raw(new.file(), capacity, job)?,
+    }
+    Ok(publish(dir, new, planned, Durable::Now))
+}
+
+fn create_dir(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
+    if options.prealloc_metadata {
+        return Err(Error::new(
+            Code::ConfigUnsupported,
+            "metadata preallocation is not supported for directory volumes",
+        ));
+    }
+    if planned.backing.is_some() {
+        return Err(Error::new(Code::NoSupport, "backing storage not supported for directories volumes"));
+    }
+    let path = Path::new(local_path(planned)?);
+    let wanted = permissions(planned);
+    make(path, 0o700)?;
+    let mut undo = Undo::new();
+    undo.push(|| drop(std::fs::remove_dir(path)));
+    build::apply(path, &wanted)?;
+    undo.disarm();
+    Ok(())
+}
+
+fn create_ploop(dir: &Directory, planned: &VolumeDef, job: &Job) -> Result<()> {
+    let path = local_path(planned)?;
+    let tool = dir
+        .host()
+        .tool("ploop")
+        .map_err(|_| Error::new(Code::Internal, "unable to find ploop, please install ploop tools"))?;
+    make(Path::new(path), 0o700)?;
+    let mut undo = Undo::new();
+    undo.push(|| drop(std::fs::remove_dir_all(path)));
+    let size = format!("{}M", planned.capacity.unwrap_or(0).div_ceil(1 << 20));
+    let image = format!("{path}/{}", super::scan::PLOOP_IMAGE);
+    tool.args(["init", "-s", &size, "-t", "ext4", &image]).run(job).map_err(error::tool)?;
+    build::apply(Path::new(path), &permissions(planned))?;
+    undo.disarm();
+    Ok(())
+}
+
+/// Lets a tool make the volume under a hidden name.
+fn with_hidden_file(
+    dir: &Directory,
+    planned: &VolumeDef,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let new = NewFile::create_hidden(dir.path()).map_err(|e| cannot_create(planned, &e))?;
+    set_nocow(&new, planned)?;
+    if let Some(path) = new.path() {
+        make(path)?;
+    }
+    publish(dir, new, planned, Durable::Now)
+}
+
+fn new_file(dir: &Directory, planned: &VolumeDef) -> Result<NewFile> {
+    let new = NewFile::create(dir.path()).map_err(|e| cannot_create(planned, &e))?;
+    set_nocow(&new, planned)?;
+    Ok(new)
+}
+
+fn set_nocow(new: &NewFile, planned: &VolumeDef) -> Result<()> {
+    if planned.nocow {
+        set_copy_on_write(new.file(), CopyOnWrite::Off)
+            .map_err(|e| Error::system(format!("cannot set NOCOW for volume '{}'", planned.name), &e))?;
+    }
+    Ok(())
+}
+
+fn permissions(planned: &VolumeDef) -> Permissions {
+    let wanted = planned.permissions.clone();
+    Permissions { mode: wanted.mode.or(Some(VOLUME_MODE)), ..wanted }
+}
+
+fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable) -> Result<()> {
+    let path = local_path(planned)?;
+    let wanted = permissions(planned);
+    if wanted != (Permissions { mode: Some(VOLUME_MODE), ..Permissions::default() }) {
+        apply_to_file(new.file(), path, &wanted)?;
+    }
+    if matches!(durable, Durable::Now) {
+        new.file()
+            .sync_data()
+            .map_err(|e| Error::system(format!("cannot sync data to file '{path}'"), &e))?;
+    }
+    let file = new.publish(Path::new(path)).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(Code::OperationInvalid, format!("volume target path '{path}' already exists"))
+        }
+        _ => cannot_create(planned, &e),
+    })?;
+    if matches!(durable, Durable::Soon) {
+        dir.environment
+            .unsynced
+            .later(file)
+            .map_err(|e| Error::system(format!("cannot sync data to file '{path}'"), &e))?;
+    }
+    Ok(())
+}
+
+fn cannot_create(planned: &VolumeDef, cause: &std::io::Error) -> Error {
+    let path = planned.path.as_deref().unwrap_or_default();
+    Error::system(format!("Failed to create file '{path}'"), cause)
+}

@@ -1,0 +1,197 @@
+//! Finding volumes and describing them.
+
+use super::Directory;
+use crate::Found;
+use cenote_host::{FileStat, attributes, is_hidden, space, stat, sweep};
+use cenote_image::backing::{Location, json_format};
+use cenote_image::probe::{self, BackingName, Facts, probe_named};
+use cenote_model::auth::SecretRef;
+use cenote_model::encryption::Encryption;
+use cenote_model::format::{ImageFormat, VolumeFormat};
+use cenote_model::pool::Usage;
+use cenote_model::volume::{BackingStore, VolumeKind};
+use cenote_model::{Error, Job, Name, Result, VolumeDef};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Dir, FileType, Mode, OFlags, open, openat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+impl Directory {
+    /// Finds all volumes. What is no volume (sockets, pipes, links to nowhere, names that are no text) is passed over,
+    /// and so is what vanishes meanwhile or may not be read.
+    pub fn scan(&self, found: &mut dyn FnMut(VolumeDef), job: &Job) -> Result<Found> {
+        let folder = self.open_folder()?;
+        let failed =
+            |e: Errno| Error::system(format!("cannot read directory '{}'", self.path().display()), &e.into());
+        for entry in Dir::read_from(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if is_hidden(name.to_bytes()) {
+                sweep(&self.path().join(name.to_string_lossy().as_ref()));
+                continue;
+            }
+            if !may_be_volume(entry.file_type()) {
+                continue;
+            }
+            let Some(name) = name.to_str().ok().and_then(|name| Name::volume(name).ok()) else { continue };
+            if let Some(volume) = self.describe(&folder, name)? {
+                found(volume);
+            }
+            job.advance(1)?;
+        }
+        self.measure()
+    }
+
+    /// How full it is, and what permissions it has.
+    pub fn measure(&self) -> Result<Found> {
+        let folder = File::from(self.open_folder()?);
+        let failed = |what: &str, e: io::Error| {
+            Error::system(format!("cannot {what} path '{}'", self.path().display()), &e)
+        };
+        let mut permissions = stat(&folder).map_err(|e| failed("stat", e))?.permissions;
+        permissions.label = attributes::label(&folder).map_err(|e| failed("get label of", e))?;
+        let space = space(self.path()).map_err(|e| failed("statvfs", e))?;
+        let usage = Usage {
+            capacity: space.capacity,
+            allocation: space.capacity.saturating_sub(space.free),
+            available: space.free,
+        };
+        Ok(Found { usage, permissions: Some(permissions) })
+    }
+
+    fn open_folder(&self) -> Result<OwnedFd> {
+        open(self.path(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
+            Error::system(format!("cannot open directory '{}'", self.path().display()), &e.into())
+        })
+    }
+
+    /// The volume of this name; `None` if it is no volume.
+    fn describe(&self, folder: &OwnedFd, name: Name) -> Result<Option<VolumeDef>> {
+        // Without NONBLOCK a pipe that took a file's place would hold us up.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(folder, name.as_str(), flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => return Ok(None),
+            Err(e) => {
+                let path = self.path_of(&name);
+                return Err(Error::system(format!("cannot open volume '{path}'"), &e.into()));
+            }
+        };
+        let path = self.path_of(&name);
+        let failed = |what: &str, e: io::Error| Error::system(format!("cannot {what} file '{path}'"), &e);
+        let found = stat(&file).map_err(|e| failed("stat", e))?;
+        if !matches!(found.kind, FileType::RegularFile | FileType::Directory | FileType::BlockDevice) {
+            return Ok(None);
+        }
+        let mut volume = VolumeDef::file(name, path.clone());
+        volume.permissions = found.permissions.clone();
+        volume.permissions.label = attributes::label(&file).map_err(|e| failed("get label of", e))?;
+        volume.timestamps = Some(found.timestamps);
+        if found.kind == FileType::Directory {
+            if is_ploop(&file) {
+                self.describe_ploop(&mut volume, Path::new(&path))?;
+            } else {
+                volume.kind = VolumeKind::Dir;
+                volume.format = Some(VolumeFormat::Image(ImageFormat::Dir));
+            }
+            return Ok(Some(volume));
+        }
+        self.describe_image(&mut volume, &file, &found).map_err(|e| failed("read header of", e))?;
+        Ok(Some(volume))
+    }
+
+    fn describe_image(&self, volume: &mut VolumeDef, file: &File, found: &FileStat) -> io::Result<()> {
+        let (size, allocated) = match found.kind {
+            FileType::RegularFile => (found.size, found.allocated),
+            _ => {
+                let size = cenote_image::ReadAt::size(file)?;
+                (size, size)
+            }
+        };
+        let facts = probe_named(file, volume.name.as_str())?;
+        volume.capacity = Some(facts.capacity.filter(|capacity| *capacity != 0).unwrap_or(size));
+        volume.allocation = Some(allocated);
+        volume.physical = Some(size).filter(|size| *size != 0);
+        volume.format = Some(VolumeFormat::Image(facts.format));
+        self.fill_in(volume, facts);
+        Ok(())
+    }
+
+    /// What the header says beyond format and size.
+    fn fill_in(&self, volume: &mut VolumeDef, facts: Facts) {
+        let path = volume.path.clone().unwrap_or_default();
+        if facts.format == ImageFormat::Qcow2 {
+            volume.compat = facts.compat.map(str::to_owned);
+            volume.cluster_size = facts.cluster_size;
+            volume.features = facts.features;
+        }
+        volume.encryption = facts.encryption.map(|format| {
+            let secret = self.environment.secrets.of_volume(&path).map(SecretRef::Uuid);
+            Encryption { secrets: secret.into_iter().collect(), ..Encryption::of(format) }
+        });
+        volume.backing = facts.backing.map(|backing| self.describe_backing(backing));
+    }
+
+    fn describe_backing(&self, backing: BackingName) -> BackingStore {
+        let Location::Local(path) = Location::of(&backing.name, self.path()) else {
+            return BackingStore {
+                path: backing.name,
+                format: Some(VolumeFormat::Image(ImageFormat::Raw)),
+                permissions: Default::default(),
+                timestamps: None,
+            };
+        };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = open(&path, flags, Mode::empty()).ok().map(File::from);
+        let known = backing.format.or_else(|| json_format(&backing.name));
+        // An image that cannot be opened now may be there later: it is no reason to lose the volume.
+        let format = known.unwrap_or_else(|| {
+            file.as_ref()
+                .and_then(|file| probe::probe(file).ok())
+                .map_or(ImageFormat::Raw, |facts| facts.format)
+        });
+        let found = file.as_ref().and_then(|file| stat(file).ok());
+        BackingStore {
+            path: path.display().to_string(),
+            format: Some(VolumeFormat::Image(format)),
+            permissions: found.as_ref().map(|found| found.permissions.clone()).unwrap_or_default(),
+            timestamps: found.map(|found| found.timestamps),
+        }
+    }
+
+    fn describe_ploop(&self, volume: &mut VolumeDef, path: &Path) -> Result<()> {
+        volume.kind = VolumeKind::Ploop;
+        volume.format = Some(VolumeFormat::Image(ImageFormat::Ploop));
+        let image = path.join(PLOOP_IMAGE);
+        let opened = File::open(&image).and_then(|file| {
+            let found = stat(&file)?;
+            self.describe_image(volume, &file, &found)
+        });
+        opened.map_err(|e| Error::system(format!("cannot read header of file '{}'", image.display()), &e))
+    }
+}
+
+/// A ploop volume is a directory with these files.
+pub(super) const PLOOP_IMAGE: &str = "root.hds";
+const PLOOP_DESCRIPTOR: &str = "DiskDescriptor.xml";
+
+fn is_ploop(folder: &File) -> bool {
+    [PLOOP_IMAGE, PLOOP_DESCRIPTOR]
+        .iter()
+        .all(|name| openat(folder, *name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).is_ok())
+}
+
+/// What the directory says of an entry's type, so that what is no volume need not be opened.
+fn may_be_volume(kind: FileType) -> bool {
+    !matches!(kind, FileType::Fifo | FileType::Socket | FileType::CharacterDevice)
+}
+
+pub(super) fn probe(directory: &Directory, name: &Name) -> Result<Option<VolumeDef>> {
+    if is_hidden(name.as_str().as_bytes()) {
+        return Ok(None);
+    }
+    let folder = directory.open_folder()?;
+    directory.describe(&folder, name.clone())
+}

@@ -1,0 +1,189 @@
+//! Storage technologies.
+//!
+//! A [`Driver`] is a type of pool; the table [`drivers`] lists those that there are. A driver opens a [`Pool`] for a
+//! definition, and what the pool can do is what it returns: [`Construction`], [`Volumes`], [`Content`]. What several
+//! types have in common lives in a family: [`directory`] for those whose volumes are files in a directory.
+
+#![warn(missing_docs)]
+
+mod dir;
+pub mod directory;
+mod error;
+mod qemu_img;
+mod secrets;
+
+pub use secrets::{NoSecrets, SecretValue, Secrets};
+
+use cenote_host::{Host, Unsynced};
+use cenote_image::copy::Sharing;
+use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
+use cenote_model::permissions::Permissions;
+use cenote_model::pool::Usage;
+use cenote_model::source::Source;
+use cenote_model::{Job, Name, PoolDef, PoolKind, Result, VolumeDef};
+use std::io;
+use std::sync::Arc;
+
+/// A type of pool.
+pub struct Driver {
+    /// Which.
+    pub kind: PoolKind,
+    /// Whether it works on this machine, with what is installed now.
+    pub is_supported: fn(&Host) -> bool,
+    /// Opens a pool of this type.
+    pub open: fn(&PoolDef, &Environment) -> Result<Box<dyn Pool>>,
+    /// Looks for storage that could be a pool of this type; `None` where there is no way to look.
+    pub find_sources: Option<fn(Option<&Source>, &Host) -> Result<Vec<Source>>>,
+}
+
+/// What backends use.
+#[derive(Clone)]
+pub struct Environment {
+    /// The machine.
+    pub host: Host,
+    /// Where passphrases come from.
+    pub secrets: Arc<dyn Secrets>,
+    /// New volumes that are not on their medium yet.
+    pub unsynced: Arc<Unsynced>,
+}
+
+/// All types of pool that there are, one line each.
+pub fn drivers() -> &'static [Driver] {
+    &[dir::DRIVER]
+}
+
+/// The driver of this type, if there is one.
+pub fn driver(kind: PoolKind) -> Option<&'static Driver> {
+    drivers().iter().find(|driver| driver.kind == kind)
+}
+
+/// What a refresh finds out about the pool itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// How full it is.
+    pub usage: Usage,
+    /// What its target has, where it has one.
+    pub permissions: Option<Permissions>,
+}
+
+/// An open pool. No call changes the value: a pool's state is on the host.
+pub trait Pool: Send + Sync {
+    /// Whether the host has it active.
+    fn is_active(&self) -> Result<bool>;
+
+    /// Makes it active.
+    fn start(&self, job: &Job) -> Result<()>;
+
+    /// Makes it inactive.
+    fn stop(&self, job: &Job) -> Result<()>;
+
+    /// Finds its volumes, one by one, in no order.
+    fn scan(&self, found: &mut dyn FnMut(VolumeDef), job: &Job) -> Result<Found>;
+
+    /// How full it is, without looking at the volumes.
+    fn measure(&self) -> Result<Found>;
+
+    /// Making and removing the storage itself.
+    fn construction(&self) -> Option<&dyn Construction> {
+        None
+    }
+
+    /// Making and removing volumes.
+    fn volumes(&self) -> Option<&dyn Volumes> {
+        None
+    }
+
+    /// What is in the volumes.
+    fn content(&self) -> Option<&dyn Content> {
+        None
+    }
+}
+
+/// Making and removing a pool's storage.
+pub trait Construction {
+    /// Makes it.
+    fn build(&self, overwrite: Overwrite, job: &Job) -> Result<()>;
+
+    /// Removes it.
+    fn delete(&self, job: &Job) -> Result<()>;
+}
+
+/// Making, changing and removing volumes.
+pub trait Volumes {
+    /// Refuses a new volume that cannot be made, before anything is done, and gives it its key and path.
+    fn plan(&self, wanted: VolumeDef) -> Result<VolumeDef>;
+
+    /// Makes an empty volume that was planned.
+    fn create(&self, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()>;
+
+    /// Makes a volume that was planned, with the content of another, which has a path on this machine.
+    fn create_from(
+        &self,
+        planned: &VolumeDef,
+        source: &VolumeDef,
+        options: CreateOptions,
+        job: &Job,
+    ) -> Result<()>;
+
+    /// The volume of this name as it is now; `None` if there is none.
+    fn probe(&self, name: &Name) -> Result<Option<VolumeDef>>;
+
+    /// Sets the capacity.
+    fn resize(&self, volume: &VolumeDef, capacity: u64, growth: Growth, job: &Job) -> Result<()>;
+
+    /// Removes the volume. What is gone already is no error.
+    fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()>;
+}
+
+/// What is done for the new part of a volume that grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// Nothing until it is written.
+    Sparse,
+    /// It is allocated.
+    Allocated,
+}
+
+/// The bytes of a volume.
+pub trait Content {
+    /// Opens them.
+    fn open(&self, volume: &VolumeDef, access: Access) -> Result<Box<dyn VolumeIo>>;
+
+    /// Overwrites them.
+    fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()>;
+}
+
+/// What opened bytes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+}
+
+/// The bytes of a volume, open.
+pub trait VolumeIo: Send {
+    /// The size.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads some bytes; none at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `data`.
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes a range read as zeroes, without taking space where that is possible.
+    fn zero(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// The next range with data from `offset` on; `None` if only a hole is left.
+    fn next_data(&self, offset: u64) -> io::Result<Option<(u64, u64)>>;
+
+    /// Makes sure that what was written is on the medium.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// How blocks are shared when a volume is made from another.
+fn sharing(options: CreateOptions) -> Sharing {
+    if options.reflink { Sharing::Required } else { Sharing::IfPossible }
+}

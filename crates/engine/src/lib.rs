@@ -1,0 +1,164 @@
+//! The registry of pools and what is done with them.
+//!
+//! The calls are those of libvirt's storage API. No lock is held while storage is touched: a call marks what it is
+//! going to change, works, and then publishes the result. Lists and descriptions are answered from what was published
+//! last.
+
+#![warn(missing_docs)]
+
+mod events;
+mod jobs;
+mod layout;
+mod lifecycle;
+mod pool;
+mod registry;
+mod secrets;
+mod state;
+mod streams;
+mod volumes;
+
+pub use events::Events;
+pub use jobs::JobInfo;
+pub use layout::Layout;
+pub use pool::{PoolInfo, PoolRun};
+pub use streams::{Chunk, Download, Upload};
+pub use volumes::{VolumeInfo, VolumeRef};
+
+use cenote_backend::{Environment, driver, drivers};
+use cenote_host::{Host, Unsynced};
+use cenote_model::source::{Source, sources_to_xml};
+use cenote_model::{Code, Error, Name, PoolKind, Result, Uuid, capabilities};
+use jobs::Jobs;
+use registry::Registry;
+use secrets::SecretFiles;
+use state::StateLock;
+use std::sync::{Arc, RwLock};
+
+/// What an engine may do with the state on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read it. Others may change it meanwhile.
+    Read,
+    /// Change it. Nobody else may.
+    Write,
+}
+
+/// A pool, as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRef {
+    /// Its name.
+    pub name: Name,
+    /// Its UUID, by which it is found.
+    pub uuid: Uuid,
+}
+
+/// The storage of this machine.
+pub struct Engine {
+    layout: Layout,
+    environment: Environment,
+    registry: RwLock<Registry>,
+    events: Events,
+    jobs: Jobs,
+    /// Held while the state on disk may be changed.
+    _lock: Option<StateLock>,
+}
+
+impl Engine {
+    /// Opens the state on disk. Pools that were active before are found again, and those that start by themselves are
+    /// started, once a boot. On the very first use the `default` pool is made.
+    pub fn open(layout: Layout, host: Host, access: Access) -> Result<Engine> {
+        let must_change = state::is_new(&layout) || state::is_from_another_boot(&layout);
+        let lock = match access {
+            Access::Read if !must_change => None,
+            _ => Some(StateLock::take(&layout)?),
+        };
+        let environment = Environment {
+            host,
+            secrets: Arc::new(SecretFiles::of(&layout)),
+            unsynced: Arc::new(Unsynced::default()),
+        };
+        let mut engine = Engine {
+            layout,
+            environment,
+            registry: RwLock::default(),
+            events: Events::default(),
+            jobs: Jobs::default(),
+            _lock: lock,
+        };
+        engine.load(must_change)?;
+        if access == Access::Read {
+            engine._lock = None;
+        }
+        Ok(engine)
+    }
+
+    fn load(&mut self, must_change: bool) -> Result<()> {
+        let is_new = state::is_new(&self.layout);
+        if must_change {
+            state::prepare(&self.layout)?;
+        }
+        self.load_pools(must_change)?;
+        if is_new && let Some(path) = self.layout.default_pool() {
+            self.make_default_pool(path)?;
+        }
+        if must_change {
+            self.autostart();
+            state::remember_boot(&self.layout)?;
+        }
+        Ok(())
+    }
+
+    /// Where the state is kept.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What happens to pools from now on.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The long work that is under way.
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        self.jobs.list()
+    }
+
+    /// Asks a job to stop.
+    pub fn cancel_job(&self, id: u64) -> Result<()> {
+        self.jobs.cancel(id)
+    }
+
+    /// Returns when every volume that was made is on its medium.
+    pub fn flush(&self) -> Result<()> {
+        self.environment.unsynced.flush().map_err(|e| Error::system("cannot sync new volumes", &e))
+    }
+
+    /// The `<storagepoolCapabilities>` document.
+    pub fn capabilities(&self) -> String {
+        capabilities::to_xml(|kind| {
+            drivers()
+                .iter()
+                .any(|driver| driver.kind == kind && (driver.is_supported)(&self.environment.host))
+        })
+    }
+
+    /// The `<sources>` document of storage that could be a pool of this type.
+    pub fn find_sources(&self, kind: &str, question: Option<&str>) -> Result<String> {
+        let Some(kind) = PoolKind::from_name(kind) else {
+            return Err(Error::new(Code::Internal, format!("unknown storage pool type {kind}")));
+        };
+        let Some(find) = pool::driver_of(kind)?.find_sources else {
+            return Err(Error::new(
+                Code::NoSupport,
+                format!("pool type '{kind}' does not support source discovery"),
+            ));
+        };
+        let question = question.map(|xml| Source::from_xml(xml, kind)).transpose()?;
+        Ok(sources_to_xml(kind, &find(question.as_ref(), &self.environment.host)?))
+    }
+
+    fn open_backend(&self, def: &cenote_model::PoolDef) -> Result<Arc<dyn cenote_backend::Pool>> {
+        let driver = driver(def.kind).ok_or_else(|| pool::no_driver(def.kind))?;
+        Ok(Arc::from((driver.open)(def, &self.environment)?))
+    }
+}

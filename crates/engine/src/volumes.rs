@@ -1,0 +1,402 @@
+//! Volumes: looking up, making, changing, removing.
+
+use crate::Engine;
+use crate::PoolRef;
+use crate::pool::{Knowledge, PoolEntry, Use, Volume};
+use cenote_backend::{Content, Growth, Pool, Volumes};
+use cenote_host::Undo;
+use cenote_model::flags::{CreateOptions, DeleteOptions, ResizeOptions, WipeAlgorithm};
+use cenote_model::pool::sanitize_path;
+use cenote_model::volume::{CapacityRule, VolumeKind};
+use cenote_model::{Code, Error, Name, Result, VolumeDef};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A volume, as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeRef {
+    /// The pool's name.
+    pub pool: Name,
+    /// The volume's name.
+    pub name: Name,
+    /// The volume's key.
+    pub key: String,
+}
+
+/// What `vol-info` tells; sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// What it is on this machine.
+    pub kind: VolumeKind,
+    /// The size that a guest sees.
+    pub capacity: u64,
+    /// What it takes from the pool.
+    pub allocation: u64,
+    /// Up to its last byte on the host.
+    pub physical: u64,
+}
+
+impl Engine {
+    /// The volumes of an active pool, by name.
+    pub fn volumes(&self, pool: &PoolRef) -> Result<Vec<VolumeRef>> {
+        let entry = self.entry(pool)?;
+        entry.active()?;
+        self.know(&entry, Knowledge::Scanned)?;
+        Ok(entry.with(|state| state.volumes.values().map(|volume| reference(&entry, &volume.def)).collect()))
+    }
+
+    /// The volumes of an active pool with all that is known of them.
+    pub fn volume_defs(&self, pool: &PoolRef) -> Result<Vec<Arc<VolumeDef>>> {
+        let entry = self.entry(pool)?;
+        entry.active()?;
+        self.know(&entry, Knowledge::Scanned)?;
+        Ok(entry.with(|state| state.volumes.values().map(|volume| Arc::clone(&volume.def)).collect()))
+    }
+
+    /// The volume of this name. One that is not known yet is looked for.
+    pub fn volume_by_name(&self, pool: &PoolRef, name: &str) -> Result<VolumeRef> {
+        let entry = self.entry(pool)?;
+        entry.active()?;
+        let found = self.find(&entry, name)?.ok_or_else(|| no_such_name(name))?;
+        Ok(reference(&entry, &found.def))
+    }
+
+    /// The volume with this key, in any active pool.
+    pub fn volume_by_key(&self, key: &str) -> Result<VolumeRef> {
+        let by_key = |def: &VolumeDef| def.key.as_deref() == Some(key);
+        self.find_anywhere(Path::new(key), by_key)
+            .ok_or_else(|| Error::new(Code::NoStorageVol, format!("no storage vol with matching key {key}")))
+    }
+
+    /// The volume at this path, in any active pool.
+    pub fn volume_by_path(&self, path: &str) -> Result<VolumeRef> {
+        let clean = sanitize_path(path);
+        let by_path = |def: &VolumeDef| def.path.as_deref() == Some(clean.as_str());
+        self.find_anywhere(Path::new(&clean), by_path).ok_or_else(|| {
+            let also = if clean == path { String::new() } else { format!(" ({clean})") };
+            Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'{also}"))
+        })
+    }
+
+    /// The pool that a volume is in.
+    pub fn pool_of_volume(&self, volume: &VolumeRef) -> Result<PoolRef> {
+        self.pool_by_name(volume.pool.as_str())
+    }
+
+    /// All that is known of a volume, looked at anew.
+    pub fn volume(&self, volume: &VolumeRef) -> Result<Arc<VolumeDef>> {
+        let (entry, backend) = self.at(volume)?;
+        let known =
+            self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
+        if known.used == Use::Building {
+            return Ok(known.def);
+        }
+        let Some(volumes) = backend.volumes() else { return Ok(known.def) };
+        self.look_again(&entry, volumes, &volume.name)?.ok_or_else(|| {
+            let path = known.def.path.as_deref().unwrap_or_default();
+            Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'"))
+        })
+    }
+
+    /// The sizes of a volume.
+    pub fn volume_info(&self, volume: &VolumeRef) -> Result<VolumeInfo> {
+        let def = self.volume(volume)?;
+        let capacity = def.capacity.unwrap_or(0);
+        Ok(VolumeInfo {
+            kind: def.kind,
+            capacity,
+            allocation: def.allocation.unwrap_or(capacity),
+            physical: def.physical.unwrap_or(0),
+        })
+    }
+
+    /// The `<volume>` document.
+    pub fn volume_xml(&self, volume: &VolumeRef) -> Result<String> {
+        Ok(self.volume(volume)?.to_xml())
+    }
+
+    /// Makes a volume.
+    pub fn create_volume(&self, pool: &PoolRef, xml: &str, options: CreateOptions) -> Result<VolumeRef> {
+        let entry = self.entry(pool)?;
+        let backend = entry.active()?;
+        let kind = entry.with(|state| state.def.kind);
+        let wanted = VolumeDef::from_xml(xml, kind, CapacityRule::UnlessBacked, options.validate)?;
+        if self.find(&entry, wanted.name.as_str())?.is_some() {
+            return Err(Error::new(Code::StorageVolExist, format!("'{}'", wanted.name)));
+        }
+        let volumes = volumes_of(&*backend, "storage pool does not support volume creation")?;
+        let planned = volumes.plan(wanted)?;
+        let job = self.jobs.start(format!("creating volume '{}'", planned.name));
+        self.make(&entry, volumes, planned, |planned| volumes.create(planned, options, &job))
+    }
+
+    /// Makes a volume with the content of another, which may be in another pool.
+    pub fn create_volume_from(
+        &self,
+        pool: &PoolRef,
+        xml: &str,
+        source: &VolumeRef,
+        options: CreateOptions,
+    ) -> Result<VolumeRef> {
+        let entry = self.entry(pool)?;
+        let backend = entry.active()?;
+        let kind = entry.with(|state| state.def.kind);
+        let (source_entry, _) = self.at(source)?;
+        let source_def = self.volume(source)?;
+        let mut wanted = VolumeDef::from_xml(xml, kind, CapacityRule::Optional, options.validate)?;
+        if self.find(&entry, wanted.name.as_str())?.is_some() {
+            return Err(Error::new(
+                Code::Internal,
+                format!("storage volume name '{}' already in use.", wanted.name),
+            ));
+        }
+        wanted.capacity = wanted.capacity.max(source_def.capacity);
+        let refusal = "storage pool does not support volume creation from an existing volume";
+        let volumes = volumes_of(&*backend, refusal)?;
+        let planned = volumes.plan(wanted)?;
+        let _busy = Busy::shared(&source_entry, &source.name)?;
+        let job = self.jobs.start(format!("copying volume '{}' to '{}'", source.name, planned.name));
+        self.make(&entry, volumes, planned, |planned| {
+            volumes.create_from(planned, &source_def, options, &job)
+        })
+    }
+
+    /// Sets the capacity of a volume.
+    pub fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()> {
+        let (entry, backend) = self.at(volume)?;
+        let refusal = "storage pool does not support changing of volume capacity";
+        let volumes = volumes_of(&*backend, refusal)?;
+        let def = self.volume(volume)?;
+        let _busy = Busy::alone(&entry, &volume.name)?;
+        let now = def.capacity.unwrap_or(0);
+        let allocation = def.allocation.unwrap_or(now);
+        let capacity = match (options.delta, options.shrink) {
+            (false, _) => Some(size),
+            (true, true) => Some(now.saturating_sub(size)),
+            (true, false) => now.checked_add(size),
+        };
+        let capacity = capacity
+            .filter(|capacity| *capacity <= cenote_model::units::MAX_CAPACITY)
+            .ok_or_else(|| Error::new(Code::Overflow, format!("value too large: {size}")))?;
+        if capacity < allocation {
+            return Err(Error::new(Code::InvalidArg, "can't shrink capacity below existing allocation"));
+        }
+        if capacity < now && !options.shrink {
+            return Err(Error::new(
+                Code::InvalidArg,
+                "Can't shrink capacity below current capacity unless shrink flag explicitly specified",
+            ));
+        }
+        if options.allocate {
+            self.know(&entry, Knowledge::Measured)?;
+            if capacity - allocation > entry.with(|state| state.def.usage.available) {
+                return Err(Error::new(Code::OperationFailed, "Not enough space left in storage pool"));
+            }
+        }
+        let job = self.jobs.start(format!("resizing volume '{}'", volume.name));
+        let growth = if options.allocate { Growth::Allocated } else { Growth::Sparse };
+        let resized = volumes.resize(&def, capacity, growth, &job);
+        self.look_again(&entry, volumes, &volume.name)?;
+        resized
+    }
+
+    /// Removes a volume.
+    pub fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()> {
+        let (entry, backend) = self.at(volume)?;
+        let volumes = volumes_of(&*backend, "storage pool does not support vol deletion")?;
+        let known =
+            self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
+        let busy = Busy::alone(&entry, &volume.name)?;
+        let job = self.jobs.start(format!("deleting volume '{}'", volume.name));
+        if options.zeroed {
+            content_of(&*backend, "storage pool doesn't support volume wiping")?.wipe(
+                &known.def,
+                WipeAlgorithm::Zero,
+                &job,
+            )?;
+        }
+        volumes.delete(&known.def, &job)?;
+        drop(busy);
+        let freed = known.def.allocation.unwrap_or(0);
+        entry.change(|state| {
+            state.publish(&volume.name, None);
+            let usage = &mut state.def.usage;
+            usage.allocation = usage.allocation.saturating_sub(freed);
+            usage.available = usage.available.saturating_add(freed).min(usage.capacity);
+        });
+        Ok(())
+    }
+
+    /// Overwrites the data of a volume.
+    pub fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()> {
+        let (entry, backend) = self.at(volume)?;
+        let content = content_of(&*backend, "storage pool doesn't support volume wiping")?;
+        let def = self.volume(volume)?;
+        let _busy = Busy::alone(&entry, &volume.name)?;
+        let job = self.jobs.start(format!("wiping volume '{}'", volume.name));
+        let wiped = content.wipe(&def, algorithm, &job);
+        if let Some(volumes) = backend.volumes() {
+            self.look_again(&entry, volumes, &volume.name)?;
+        }
+        wiped
+    }
+
+    /// The pool that a volume is in, which must be active.
+    pub(crate) fn at(&self, volume: &VolumeRef) -> Result<(Arc<PoolEntry>, Arc<dyn Pool>)> {
+        let entry = self.entry_by_name(volume.pool.as_str())?;
+        let backend = entry.active()?;
+        Ok((entry, backend))
+    }
+
+    /// The volume of this name, looked for if it is not known.
+    fn find(&self, entry: &PoolEntry, name: &str) -> Result<Option<Volume>> {
+        if let Some(known) = entry.with(|state| state.volumes.get(name).cloned()) {
+            return Ok(Some(known));
+        }
+        let Ok(name) = Name::volume(name) else { return Ok(None) };
+        let backend = entry.active()?;
+        let Some(volumes) = backend.volumes() else { return Ok(None) };
+        let Some(def) = volumes.probe(&name)? else { return Ok(None) };
+        entry.change(|state| state.publish(&name, Some(def)));
+        Ok(entry.with(|state| state.volumes.get(&name).cloned()))
+    }
+
+    fn find_anywhere(&self, path: &Path, is_meant: impl Fn(&VolumeDef) -> bool) -> Option<VolumeRef> {
+        for entry in self.registry().all() {
+            let known = entry.with(|state| {
+                state.volumes.values().find(|volume| is_meant(&volume.def)).map(|volume| volume.def.clone())
+            });
+            if let Some(def) = known {
+                return Some(reference(&entry, &def));
+            }
+        }
+        // One that nobody has asked for yet is looked for in the pool that has it by its path.
+        let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
+        self.registry().all().iter().find_map(|entry| {
+            let is_here = entry.with(|state| state.def.target_path().map(Path::new) == Some(folder));
+            let found = if is_here { self.find(entry, name).ok().flatten() } else { None };
+            found.filter(|found| is_meant(&found.def)).map(|found| reference(entry, &found.def))
+        })
+    }
+
+    /// Looks at a volume and publishes what there is.
+    pub(crate) fn look_again(
+        &self,
+        entry: &PoolEntry,
+        volumes: &dyn Volumes,
+        name: &Name,
+    ) -> Result<Option<Arc<VolumeDef>>> {
+        let found = volumes.probe(name)?;
+        entry.change(|state| state.publish(name, found));
+        Ok(entry.with(|state| state.volumes.get(name).map(|volume| Arc::clone(&volume.def))))
+    }
+
+    /// Takes the name, makes the volume, publishes it. If that fails, the name is free again.
+    fn make(
+        &self,
+        entry: &PoolEntry,
+        volumes: &dyn Volumes,
+        planned: VolumeDef,
+        make: impl FnOnce(&VolumeDef) -> Result<()>,
+    ) -> Result<VolumeRef> {
+        let name = planned.name.clone();
+        entry.change(|state| {
+            if state.volumes.contains_key(&name) {
+                return Err(Error::new(Code::StorageVolExist, format!("'{name}'")));
+            }
+            let building = Volume { def: Arc::new(planned.clone()), used: Use::Building };
+            state.volumes.insert(name.clone(), building);
+            Ok(())
+        })?;
+        let mut undo = Undo::new();
+        undo.push(|| entry.change(|state| state.publish(&name, None)));
+        make(&planned)?;
+        let made = volumes.probe(&name)?.ok_or_else(|| {
+            let path = planned.path.as_deref().unwrap_or_default();
+            Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'"))
+        })?;
+        undo.disarm();
+        let made_ref = reference(entry, &made);
+        entry.change(|state| {
+            let taken = made.allocation.unwrap_or(0);
+            let usage = &mut state.def.usage;
+            usage.allocation = usage.allocation.saturating_add(taken).min(usage.capacity);
+            usage.available = usage.available.saturating_sub(taken);
+            if let Some(volume) = state.volumes.get_mut(&name) {
+                volume.used = Use::Idle;
+            }
+            state.publish(&name, Some(made));
+        });
+        Ok(made_ref)
+    }
+}
+
+/// A volume that a job is at, until this is dropped.
+pub(crate) struct Busy {
+    entry: Arc<PoolEntry>,
+    name: Name,
+}
+
+impl Busy {
+    /// Others may be at it too.
+    pub(crate) fn shared(entry: &Arc<PoolEntry>, name: &Name) -> Result<Busy> {
+        Busy::take(entry, name, |_| Ok(()))
+    }
+
+    /// Nobody else may be at it.
+    pub(crate) fn alone(entry: &Arc<PoolEntry>, name: &Name) -> Result<Busy> {
+        Busy::take(entry, name, |others| match others {
+            0 => Ok(()),
+            _ => Err(Error::new(Code::OperationInvalid, format!("volume '{name}' is still in use."))),
+        })
+    }
+
+    fn take(entry: &Arc<PoolEntry>, name: &Name, may: impl FnOnce(u32) -> Result<()>) -> Result<Busy> {
+        entry.change(|state| {
+            let volume = state.volumes.get_mut(name).ok_or_else(|| no_such_name(name.as_str()))?;
+            let others = match volume.used {
+                Use::Building => {
+                    return Err(Error::new(
+                        Code::OperationInvalid,
+                        format!("volume '{name}' is still being allocated."),
+                    ));
+                }
+                Use::Idle => 0,
+                Use::Busy(others) => others,
+            };
+            may(others)?;
+            volume.used = Use::Busy(others + 1);
+            Ok(())
+        })?;
+        Ok(Busy { entry: Arc::clone(entry), name: name.clone() })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.entry.change(|state| {
+            if let Some(volume) = state.volumes.get_mut(&self.name) {
+                volume.used = match volume.used {
+                    Use::Busy(jobs) if jobs > 1 => Use::Busy(jobs - 1),
+                    _ => Use::Idle,
+                };
+            }
+        });
+    }
+}
+
+pub(crate) fn volumes_of<'b>(backend: &'b dyn Pool, refusal: &str) -> Result<&'b dyn Volumes> {
+    backend.volumes().ok_or_else(|| Error::new(Code::NoSupport, refusal))
+}
+
+pub(crate) fn content_of<'b>(backend: &'b dyn Pool, refusal: &str) -> Result<&'b dyn Content> {
+    backend.content().ok_or_else(|| Error::new(Code::NoSupport, refusal))
+}
+
+pub(crate) fn no_such_name(name: &str) -> Error {
+    Error::new(Code::NoStorageVol, format!("no storage vol with matching name '{name}'"))
+}
+
+fn reference(entry: &PoolEntry, def: &VolumeDef) -> VolumeRef {
+    VolumeRef { pool: entry.name().clone(), name: def.name.clone(), key: def.key.clone().unwrap_or_default() }
+}

@@ -1,0 +1,46 @@
+//! This machine, as storage sees it: tools that are run, files that are made as a whole or not at all, attributes of
+//! files, and how to take back what was done.
+
+#![warn(missing_docs)]
+
+pub mod attributes;
+mod new_file;
+mod stat;
+mod tool;
+mod undo;
+mod unsynced;
+
+pub use new_file::{NewFile, is_hidden, sweep};
+pub use stat::{FileStat, Space, space, stat};
+pub use tool::{Tool, ToolError, find_tool};
+pub use undo::Undo;
+pub use unsynced::Unsynced;
+
+use std::path::PathBuf;
+
+/// Where the tools of this machine are found. Tests give a folder of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    tools: Option<Vec<PathBuf>>,
+}
+
+impl Host {
+    /// This machine as it is.
+    pub fn new() -> Host {
+        Host::default()
+    }
+
+    /// A machine whose tools are in these folders and nowhere else.
+    pub fn with_tools_in(folders: Vec<PathBuf>) -> Host {
+        Host { tools: Some(folders) }
+    }
+
+    /// A tool that is to be run. Fails if it is not installed.
+    pub fn tool(&self, name: &'static str) -> Result<Tool, ToolError> {
+        let found = match &self.tools {
+            None => find_tool(name),
+            Some(folders) => folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()),
+        };
+        found.map(|path| Tool::at(name, path)).ok_or(ToolError::Missing(name))
+    }
+}

@@ -1,0 +1,79 @@
+//! What the file system says of files and of itself.
+
+use cenote_model::permissions::Permissions;
+use cenote_model::volume::{Timestamp, Timestamps};
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statvfs, statx};
+use std::io;
+use std::path::Path;
+
+/// What is known of an open file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStat {
+    /// Regular, directory, …
+    pub kind: FileType,
+    /// The size in bytes.
+    pub size: u64,
+    /// The bytes that it takes.
+    pub allocated: u64,
+    /// Mode, owner, group; no label.
+    pub permissions: Permissions,
+    /// Its times.
+    pub timestamps: Timestamps,
+    /// The device and inode, which are the same for no other file.
+    pub identity: (u64, u64),
+}
+
+/// Asks about an open file.
+pub fn stat(file: impl AsFd) -> io::Result<FileStat> {
+    let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+    Ok(FileStat::from(&found))
+}
+
+impl From<&Statx> for FileStat {
+    fn from(found: &Statx) -> FileStat {
+        let mode = u32::from(found.stx_mode);
+        let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+        let has_btime = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        FileStat {
+            kind: FileType::from_raw_mode(mode),
+            size: found.stx_size,
+            allocated: found.stx_blocks.saturating_mul(512),
+            permissions: Permissions {
+                mode: Some(mode & 0o777),
+                owner: Some(found.stx_uid),
+                group: Some(found.stx_gid),
+                label: None,
+            },
+            timestamps: Timestamps {
+                atime: timestamp(&found.stx_atime),
+                mtime: timestamp(&found.stx_mtime),
+                ctime: timestamp(&found.stx_ctime),
+                btime: has_btime.then(|| timestamp(&found.stx_btime)),
+            },
+            identity: (device, found.stx_ino),
+        }
+    }
+}
+
+fn timestamp(time: &StatxTimestamp) -> Timestamp {
+    Timestamp { seconds: u64::try_from(time.tv_sec).unwrap_or(0), nanoseconds: time.tv_nsec }
+}
+
+/// The room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// The whole.
+    pub capacity: u64,
+    /// What is free.
+    pub free: u64,
+}
+
+/// The room on the file system that holds this path.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let found = statvfs(path)?;
+    Ok(Space {
+        capacity: found.f_blocks.saturating_mul(found.f_frsize),
+        free: found.f_bfree.saturating_mul(found.f_frsize),
+    })
+}
