@@ -33,8 +33,11 @@ pub struct Driver {
     /// Opens a pool of this type.
     pub open: fn(&PoolDef, &Environment) -> Result<Box<dyn Pool>>,
     /// Looks for storage that could be a pool of this type; `None` where there is no way to look.
-    pub find_sources: Option<fn(Option<&Source>, &Host) -> Result<Vec<Source>>>,
+    pub find_sources: Option<FindSources>,
 }
+
+/// Looks for sources; the question names a server where the type has any.
+pub type FindSources = fn(question: Option<&Source>, host: &Host) -> Result<Vec<Source>>;
 
 /// What backends use.
 #[derive(Clone)]

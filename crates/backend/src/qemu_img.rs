@@ -45,22 +45,21 @@ pub(crate) fn check(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
 
 fn check_encryption(format: ImageFormat, encryption: &Encryption) -> Result<()> {
     let refuse = |code, detail: &str| Err(Error::new(code, detail));
-    let is_qcow = matches!(encryption.format, EncryptionFormat::Qcow | EncryptionFormat::Default);
+    if encryption.secrets.len() != 1 {
+        return refuse(
+            Code::InvalidArg,
+            "A single <secret type='passphrase'...> element is expected in encryption description",
+        );
+    }
     match (format, encryption.format) {
-        (ImageFormat::Qcow | ImageFormat::Qcow2, _) if is_qcow => {
-            refuse(Code::ConfigUnsupported, "creation of qcow2 encrypted image is not supported")
-        }
-        (ImageFormat::Raw, _) if is_qcow => {
-            refuse(Code::Internal, "Only luks encryption is supported for raw files")
-        }
+        (ImageFormat::Raw | ImageFormat::Qcow2, EncryptionFormat::Luks) => Ok(()),
         (_, EncryptionFormat::Luks2) => {
             refuse(Code::ConfigUnsupported, "qemu-img makes no luks2 images: use format luks")
         }
-        (ImageFormat::Raw | ImageFormat::Qcow2, _) => match encryption.secrets.len() {
-            0 => refuse(Code::XmlError, "no secret provided for luks encryption"),
-            1 => Ok(()),
-            _ => refuse(Code::XmlError, "too many secrets for luks encryption"),
-        },
+        (ImageFormat::Qcow | ImageFormat::Qcow2, EncryptionFormat::Qcow | EncryptionFormat::Default) => {
+            refuse(Code::ConfigUnsupported, "creation of qcow2 encrypted image is not supported")
+        }
+        (ImageFormat::Raw, _) => refuse(Code::Internal, "Only luks encryption is supported for raw files"),
         (other, _) => Err(Error::new(
             Code::ConfigUnsupported,
             format!("volume encryption unsupported with format {other}"),

@@ -20,10 +20,11 @@ pub struct JobInfo {
     pub elapsed: Duration,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Jobs {
+/// The long work of an engine. Clones are the same list, so that it can be watched while a call is under way.
+#[derive(Debug, Clone, Default)]
+pub struct Jobs {
     running: Arc<Mutex<Vec<Arc<Job>>>>,
-    last: AtomicU64,
+    last: Arc<AtomicU64>,
 }
 
 /// A job in the list, until it is dropped.
@@ -40,7 +41,8 @@ impl Jobs {
         RunningJob { job, running: Arc::clone(&self.running) }
     }
 
-    pub(crate) fn list(&self) -> Vec<JobInfo> {
+    /// What is under way.
+    pub fn list(&self) -> Vec<JobInfo> {
         let info = |job: &Arc<Job>| JobInfo {
             id: job.id(),
             what: job.what().to_owned(),
@@ -50,11 +52,19 @@ impl Jobs {
         lock(&self.running).iter().map(info).collect()
     }
 
-    pub(crate) fn cancel(&self, id: u64) -> Result<()> {
+    /// Asks a job to stop.
+    pub fn cancel(&self, id: u64) -> Result<()> {
         let running = lock(&self.running);
         let job = running.iter().find(|job| job.id() == id);
         job.ok_or_else(|| Error::new(Code::InvalidArg, format!("there is no job {id}")))?.cancel();
         Ok(())
+    }
+
+    /// Asks all jobs to stop; says how many there were.
+    pub fn cancel_all(&self) -> usize {
+        let running = lock(&self.running);
+        running.iter().for_each(|job| job.cancel());
+        running.len()
     }
 }
 

@@ -18,7 +18,7 @@ mod streams;
 mod volumes;
 
 pub use events::Events;
-pub use jobs::JobInfo;
+pub use jobs::{JobInfo, Jobs};
 pub use layout::Layout;
 pub use pool::{PoolInfo, PoolRun};
 pub use streams::{Chunk, Download, Upload};
@@ -28,7 +28,6 @@ use cenote_backend::{Environment, driver, drivers};
 use cenote_host::{Host, Unsynced};
 use cenote_model::source::{Source, sources_to_xml};
 use cenote_model::{Code, Error, Name, PoolKind, Result, Uuid, capabilities};
-use jobs::Jobs;
 use registry::Registry;
 use secrets::SecretFiles;
 use state::StateLock;
@@ -66,7 +65,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the state on disk. Pools that were active before are found again, and those that start by themselves are
     /// started, once a boot. On the very first use the `default` pool is made.
-    pub fn open(layout: Layout, host: Host, access: Access) -> Result<Engine> {
+    pub fn open(layout: Layout, host: Host, access: Access, jobs: Jobs) -> Result<Engine> {
         let must_change = state::is_new(&layout) || state::is_from_another_boot(&layout);
         let lock = match access {
             Access::Read if !must_change => None,
@@ -82,7 +81,7 @@ impl Engine {
             environment,
             registry: RwLock::default(),
             events: Events::default(),
-            jobs: Jobs::default(),
+            jobs,
             _lock: lock,
         };
         engine.load(must_change)?;
@@ -119,13 +118,8 @@ impl Engine {
     }
 
     /// The long work that is under way.
-    pub fn jobs(&self) -> Vec<JobInfo> {
-        self.jobs.list()
-    }
-
-    /// Asks a job to stop.
-    pub fn cancel_job(&self, id: u64) -> Result<()> {
-        self.jobs.cancel(id)
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// Returns when every volume that was made is on its medium.

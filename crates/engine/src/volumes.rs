@@ -36,6 +36,19 @@ pub struct VolumeInfo {
     pub physical: u64,
 }
 
+impl VolumeInfo {
+    /// The sizes in a definition.
+    pub fn of(def: &VolumeDef) -> VolumeInfo {
+        let capacity = def.capacity.unwrap_or(0);
+        VolumeInfo {
+            kind: def.kind,
+            capacity,
+            allocation: def.allocation.unwrap_or(capacity),
+            physical: def.physical.unwrap_or(0),
+        }
+    }
+}
+
 impl Engine {
     /// The volumes of an active pool, by name.
     pub fn volumes(&self, pool: &PoolRef) -> Result<Vec<VolumeRef>> {
@@ -100,14 +113,7 @@ impl Engine {
 
     /// The sizes of a volume.
     pub fn volume_info(&self, volume: &VolumeRef) -> Result<VolumeInfo> {
-        let def = self.volume(volume)?;
-        let capacity = def.capacity.unwrap_or(0);
-        Ok(VolumeInfo {
-            kind: def.kind,
-            capacity,
-            allocation: def.allocation.unwrap_or(capacity),
-            physical: def.physical.unwrap_or(0),
-        })
+        Ok(VolumeInfo::of(&*self.volume(volume)?))
     }
 
     /// The `<volume>` document.

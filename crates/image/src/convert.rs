@@ -1,5 +1,6 @@
 //! From one format to another: raw and qcow2 are read, through backing chains too, and written.
 
+use crate::copy::non_zero;
 use crate::qcow2::{Options, Writer};
 use crate::{Error, Result, WriteAt};
 use cenote_model::Job;
@@ -15,8 +16,6 @@ use std::path::Path;
 
 /// The piece that is read at once; whole clusters of every size.
 const PIECE: u64 = 2 << 20;
-/// Zeroes of this length become a hole.
-const HOLE: usize = 4096;
 
 /// An image that is read through its whole backing chain.
 pub struct Source(FormatAccess<ImagoFile>);
@@ -118,21 +117,6 @@ pub(crate) fn from_imago(error: io::Error) -> Error {
     }
 }
 
-/// The stretches that are not zero, in steps of a block.
-fn non_zero(data: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-    let mut blocks =
-        data.chunks(HOLE).map(|block| block.iter().any(|byte| *byte != 0)).enumerate().peekable();
-    std::iter::from_fn(move || {
-        let (first, _) = blocks.by_ref().find(|(_, is_data)| *is_data)?;
-        let mut last = first;
-        while let Some((next, _)) = blocks.next_if(|(_, is_data)| *is_data) {
-            last = next;
-        }
-        let (start, end) = (first * HOLE, ((last + 1) * HOLE).min(data.len()));
-        Some((start as u64, &data[start..end]))
-    })
-}
-
 /// Opens what an image refers to only where it is a regular file or a block device.
 struct FilesOnly;
 
@@ -158,21 +142,5 @@ impl ImplicitOpenGate<ImagoFile> for FilesOnly {
             }
         }
         ImagoFile::open(options)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::non_zero;
-
-    #[test]
-    fn zeroes_are_left_out() {
-        let mut data = vec![0u8; 5 * 4096 + 10];
-        data[4096] = 1;
-        data[2 * 4096 + 7] = 1;
-        data[5 * 4096 + 9] = 1;
-        let found: Vec<_> = non_zero(&data).map(|(at, data)| (at, data.len())).collect();
-        assert_eq!(found, [(4096, 8192), (5 * 4096, 10)]);
-        assert_eq!(non_zero(&[0; 100]).count(), 0);
     }
 }

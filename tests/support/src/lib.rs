@@ -97,3 +97,6 @@ impl Drop for Mounted {
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
     }
 }
+
+mod libvirtd;
+pub use libvirtd::Libvirtd;

@@ -7,8 +7,9 @@ use cenote_host::attributes::{CopyOnWrite, set_copy_on_write};
 use cenote_host::{NewFile, Undo};
 use cenote_image::backing::Location;
 use cenote_image::convert::Source;
+use cenote_image::copy::{self, Zeroes};
 use cenote_image::qcow2::{self, Backing, DEFAULT_CLUSTER_SIZE, Options, Preallocation, Version};
-use cenote_image::{copy, probe, raw};
+use cenote_image::{probe, raw};
 use cenote_model::flags::CreateOptions;
 use cenote_model::format::{ImageFeature, ImageFormat, VolumeFormat};
 use cenote_model::permissions::Permissions;
@@ -139,10 +140,12 @@ fn copy_raw(
     let length = cenote_image::ReadAt::size(&input).map_err(|e| failed(e.into()))?;
     let capacity = planned.capacity.unwrap_or(0).max(length);
     let new = new_file(dir, planned)?;
-    copy::copy(&input, new.file(), length, sharing(options), job).map_err(failed)?;
+    let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
+    // Who asks for less than the source takes wants a sparse copy.
+    let zeroes = if allocation < source.allocation.unwrap_or(0) { Zeroes::Dropped } else { Zeroes::Kept };
+    copy::copy(&input, new.file(), length, sharing(options), zeroes, job).map_err(failed)?;
     extend(new.file(), path, capacity)?;
     // Sharing blocks and taking new ones exclude each other.
-    let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
     if allocation >= length && !options.reflink {
         allocate(new.file(), path, allocation, job)?;
     }

@@ -1,0 +1,143 @@
+//! The storage that commands work on, wherever it is.
+//!
+//! [`Connection`] is the seam: the commands know nothing else. [`Embedded`] works in-process.
+
+mod embedded;
+mod watch;
+
+pub(crate) use embedded::Embedded;
+
+use crate::args::Options;
+use cenote_engine::{Chunk, Jobs, Layout, PoolInfo, PoolRef, VolumeInfo, VolumeRef};
+use cenote_model::event::PoolEvent;
+use cenote_model::flags::{
+    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+};
+use cenote_model::{Code, Error, Result, Uuid};
+use std::path::Path;
+use std::time::Duration;
+
+/// What a command is going to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    Look,
+    Change,
+}
+
+/// Which definition of a pool is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one in force.
+    Current,
+    /// The one on disk.
+    Inactive,
+}
+
+/// A volume in a list.
+pub(crate) struct ListedVolume {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) format: Option<&'static str>,
+    pub(crate) info: VolumeInfo,
+}
+
+/// Data on its way into a volume.
+pub(crate) trait UploadStream {
+    fn write(&mut self, data: &[u8]) -> Result<()>;
+    fn hole(&mut self, length: u64) -> Result<()>;
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// Data on its way out of a volume.
+pub(crate) trait DownloadStream {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Chunk>;
+}
+
+/// Events of pools as they come.
+pub(crate) trait Watch {
+    /// The next event, if one comes within this time.
+    fn next(&mut self, within: Duration) -> Result<Option<PoolEvent>>;
+}
+
+/// Storage: the calls of libvirt's API.
+pub(crate) trait Connection {
+    /// Says what comes next, before every command.
+    fn begin(&mut self, intent: Intent) -> Result<()>;
+    /// Nothing comes for a while: others may have their turn.
+    fn rest(&mut self) -> Result<()>;
+    /// The long work that is under way.
+    fn jobs(&self) -> Jobs;
+
+    fn uri(&self) -> String;
+    fn hostname(&self) -> Result<String>;
+    /// What is on the other side, and its version.
+    fn server(&self) -> (String, String);
+    fn capabilities(&self) -> Result<String>;
+    fn find_sources(&self, kind: &str, question: Option<&str>) -> Result<String>;
+    fn watch(&self) -> Result<Box<dyn Watch>>;
+
+    fn pools(&self) -> Result<Vec<PoolRef>>;
+    fn pool_by_name(&self, name: &str) -> Result<PoolRef>;
+    fn pool_by_uuid(&self, uuid: &Uuid) -> Result<PoolRef>;
+    fn pool_of_volume(&self, volume: &VolumeRef) -> Result<PoolRef>;
+    fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo>;
+    fn pool_xml(&self, pool: &PoolRef, which: Which) -> Result<String>;
+    fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef>;
+    fn create_pool(&self, xml: &str, build: BuildFirst) -> Result<PoolRef>;
+    fn undefine_pool(&self, pool: &PoolRef) -> Result<()>;
+    fn start_pool(&self, pool: &PoolRef, build: BuildFirst) -> Result<()>;
+    fn stop_pool(&self, pool: &PoolRef) -> Result<()>;
+    fn build_pool(&self, pool: &PoolRef, overwrite: Overwrite) -> Result<()>;
+    fn delete_pool(&self, pool: &PoolRef) -> Result<()>;
+    fn refresh_pool(&self, pool: &PoolRef) -> Result<()>;
+    fn set_autostart(&self, pool: &PoolRef, autostart: bool) -> Result<()>;
+
+    fn volumes(&self, pool: &PoolRef) -> Result<Vec<ListedVolume>>;
+    fn volume_by_name(&self, pool: &PoolRef, name: &str) -> Result<VolumeRef>;
+    fn volume_by_key(&self, key: &str) -> Result<VolumeRef>;
+    fn volume_by_path(&self, path: &str) -> Result<VolumeRef>;
+    fn volume_path(&self, volume: &VolumeRef) -> Result<String>;
+    fn volume_info(&self, volume: &VolumeRef) -> Result<VolumeInfo>;
+    fn volume_xml(&self, volume: &VolumeRef) -> Result<String>;
+    fn create_volume(&self, pool: &PoolRef, xml: &str, options: CreateOptions) -> Result<VolumeRef>;
+    fn create_volume_from(
+        &self,
+        pool: &PoolRef,
+        xml: &str,
+        source: &VolumeRef,
+        options: CreateOptions,
+    ) -> Result<VolumeRef>;
+    fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()>;
+    fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()>;
+    fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()>;
+    fn upload(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Box<dyn UploadStream + '_>>;
+    fn download(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Box<dyn DownloadStream>>;
+}
+
+/// Whether changes are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    Everything,
+    LookOnly,
+}
+
+/// The connection that the options ask for: `-c`, then `CENOTE_URI`, then the embedded state.
+pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
+    let permission = if options.read_only { Permission::LookOnly } else { Permission::Everything };
+    let uri = options.uri.clone().or_else(|| std::env::var("CENOTE_URI").ok()).unwrap_or_default();
+    let layout = match (uri.strip_prefix("embedded:"), &options.prefix) {
+        (None, _) if !uri.is_empty() => return Err(Error::new(Code::NoConnect, uri)),
+        (None | Some(""), None) => Layout::embedded()?,
+        (None | Some(""), Some(prefix)) => Layout::under(&absolute(prefix)?),
+        (Some(path), _) => match path.strip_prefix("//").unwrap_or(path) {
+            path if path.starts_with('/') => Layout::under(Path::new(path)),
+            _ => return Err(Error::new(Code::NoConnect, uri)),
+        },
+    };
+    Ok(Box::new(Embedded::new(layout, permission)))
+}
+
+fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+    std::path::absolute(path)
+        .map_err(|e| Error::system(format!("cannot find the directory '{}'", path.display()), &e))
+}

@@ -1,0 +1,77 @@
+//! The real libvirtd, with its state in a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A libvirtd that runs until the value is dropped. Its state is under a prefix, in the layout that
+/// `cenote --prefix` uses: `etc/libvirt`, `run/libvirt`, `var/lib/libvirt`.
+pub struct Libvirtd {
+    child: Child,
+    prefix: PathBuf,
+}
+
+impl Libvirtd {
+    /// Starts it, in a mount namespace of its own, and waits until it answers.
+    pub fn start(prefix: &Path) -> Libvirtd {
+        for folder in ["etc/libvirt", "run/libvirt", "var/lib/libvirt", "var/cache/libvirt"] {
+            std::fs::create_dir_all(prefix.join(folder)).unwrap();
+        }
+        for folder in ["/run/libvirt", "/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt"] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let config = "auth_unix_rw=\"none\"\nauth_unix_ro=\"none\"\n";
+        std::fs::write(prefix.join("etc/libvirt/libvirtd.conf"), config).unwrap();
+        let script = "for d in run/libvirt etc/libvirt var/lib/libvirt var/cache/libvirt; do \
+                      mount --bind \"$0/$d\" \"/$d\" || exit 1; done; exec libvirtd -p \"$0/run/libvirt/pid\"";
+        let log = std::fs::File::create(prefix.join("libvirtd.log")).unwrap();
+        let child = Command::new("unshare")
+            .args(["-m", "sh", "-c", script])
+            .arg(prefix)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("unshare");
+        let libvirtd = Libvirtd { child, prefix: prefix.to_owned() };
+        let started = Instant::now();
+        while !libvirtd.virsh(&["pool-list"]).status.success() {
+            assert!(started.elapsed() < Duration::from_secs(60), "libvirtd does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        libvirtd
+    }
+
+    /// The address of its socket.
+    pub fn uri(&self) -> String {
+        let socket = self.prefix.join("run/libvirt/libvirt-sock");
+        format!("storage+unix:///system?mode=legacy&socket={}", socket.display())
+    }
+
+    /// Runs virsh against it.
+    pub fn virsh(&self, args: &[&str]) -> std::process::Output {
+        let mut virsh = Command::new("virsh");
+        // virsh picks the read-only socket by itself only where it chooses the path.
+        let uri = match args.contains(&"-r") {
+            true => self.uri().replace("libvirt-sock", "libvirt-sock-ro"),
+            false => self.uri(),
+        };
+        virsh.env("LIBVIRT_DEFAULT_URI", uri).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        virsh.args(args).output().expect("virsh")
+    }
+}
+
+impl Drop for Libvirtd {
+    fn drop(&mut self) {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        let started = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            // It may take no notice.
+            if started.elapsed() > Duration::from_secs(3) {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
