@@ -18,7 +18,7 @@ use shell::Shell;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args = match Args::parse(std::env::args().skip(1)) {
+    let args = match words().and_then(|words| Args::parse(words.into_iter())) {
         Ok(args) => args,
         Err(message) => {
             eprintln!("error: {message}");
@@ -41,4 +41,12 @@ fn main() -> ExitCode {
         Mode::Commands(words) => Shell::new(&args.options).run_words(&words),
         Mode::Interactive => interactive::run(Shell::new(&args.options)),
     }
+}
+
+/// The words of the command line.
+fn words() -> Result<Vec<String>, String> {
+    std::env::args_os()
+        .skip(1)
+        .map(|word| word.into_string().map_err(|word| format!("argument {word:?} is no text in UTF-8")))
+        .collect()
 }

@@ -3,6 +3,7 @@
 use cenote_engine::Jobs;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,7 +17,8 @@ pub(crate) struct Progress(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Progress {
     pub(crate) fn show(jobs: Jobs) -> Progress {
-        if !std::io::stderr().is_terminal() {
+        static TO_TERMINAL: LazyLock<bool> = LazyLock::new(|| std::io::stderr().is_terminal());
+        if !*TO_TERMINAL {
             return Progress(None);
         }
         let (end, ended) = channel();

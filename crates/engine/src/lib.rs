@@ -59,7 +59,7 @@ pub struct Engine {
     events: Events,
     jobs: Jobs,
     /// Held while the state on disk may be changed.
-    _lock: Option<StateLock>,
+    lock: Option<StateLock>,
 }
 
 impl Engine {
@@ -82,11 +82,11 @@ impl Engine {
             registry: RwLock::default(),
             events: Events::default(),
             jobs,
-            _lock: lock,
+            lock: lock,
         };
         engine.load(must_change)?;
         if access == Access::Read {
-            engine._lock = None;
+            engine.lock = None;
         }
         Ok(engine)
     }
@@ -96,7 +96,10 @@ impl Engine {
         if must_change {
             state::prepare(&self.layout)?;
         }
-        self.load_pools(must_change)?;
+        if self.lock.is_some() {
+            state::sweep(&self.layout);
+        }
+        self.load_pools(self.lock.is_some())?;
         if is_new && let Some(path) = self.layout.default_pool() {
             self.make_default_pool(path)?;
         }

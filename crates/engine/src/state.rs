@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the kernel says which boot this is.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// What the names of files end in while they are written.
+const TEMPORARY: &str = ".new";
 /// The mark that the pools of this boot have been started; libvirt's.
 const AUTOSTARTED: &str = "autostarted";
 
@@ -111,6 +113,17 @@ pub(crate) fn prepare(layout: &Layout) -> Result<()> {
         let _ = fs::remove_file(layout.run().join(AUTOSTARTED));
     }
     Ok(())
+}
+
+/// Removes what writers that were killed left.
+pub(crate) fn sweep(layout: &Layout) {
+    for folder in [layout.config(), layout.run()] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().ends_with(TEMPORARY) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
 /// True if the pools that start by themselves have not been started in this boot.
@@ -250,7 +263,7 @@ fn warning(def: &PoolDef) -> String {
 fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |e: io::Error| Error::system(format!("cannot write data to file '{}'", path.display()), &e);
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
+    temporary.push(TEMPORARY);
     let result = (|| {
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

@@ -22,8 +22,19 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 #[derive(Debug)]
 pub struct NewFile {
     file: File,
-    /// Its hidden name; `None` if it has no name at all, or has been published.
-    hidden: Option<PathBuf>,
+    /// Its hidden name; `None` if it has no name at all.
+    hidden: Option<HiddenName>,
+}
+
+/// A name that goes when the value is dropped.
+#[derive(Debug)]
+struct HiddenName(PathBuf);
+
+impl Drop for HiddenName {
+    fn drop(&mut self) {
+        // After publishing there is nothing under it any more.
+        let _ = unlink(&self.0);
+    }
 }
 
 impl NewFile {
@@ -45,7 +56,7 @@ impl NewFile {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
             match open(&path, flags, PRIVATE) {
                 Ok(fd) => {
-                    let new = NewFile { file: fd.into(), hidden: Some(path) };
+                    let new = NewFile { file: fd.into(), hidden: Some(HiddenName(path)) };
                     // Without locks (some network file systems) a sweep cannot tell; it then removes nothing.
                     let _ = flock(&new.file, FlockOperation::NonBlockingLockExclusive);
                     return Ok(new);
@@ -63,35 +74,24 @@ impl NewFile {
 
     /// The hidden name.
     pub fn path(&self) -> Option<&Path> {
-        self.hidden.as_deref()
+        self.hidden.as_ref().map(|hidden| hidden.0.as_path())
     }
 
     /// Gives it its name. Fails with `AlreadyExists` if that is taken; nothing is ever replaced.
-    pub fn publish(mut self, path: &Path) -> io::Result<File> {
-        let Some(hidden) = &self.hidden else {
-            let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+    pub fn publish(self, path: &Path) -> io::Result<File> {
+        let NewFile { file, hidden } = self;
+        let Some(hidden) = hidden else {
+            let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
             linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
-            return self.file.try_clone();
+            return Ok(file);
         };
-        match renameat_with(CWD, hidden, CWD, path, RenameFlags::NOREPLACE) {
+        match renameat_with(CWD, &hidden.0, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => {}
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                linkat(CWD, hidden, CWD, path, AtFlags::empty())?;
-                unlink(hidden)?;
-            }
+            Err(Errno::INVAL | Errno::NOSYS) => linkat(CWD, &hidden.0, CWD, path, AtFlags::empty())?,
             Err(e) => return Err(e.into()),
         }
-        self.hidden = None;
-        let _ = flock(&self.file, FlockOperation::Unlock);
-        self.file.try_clone()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if let Some(hidden) = &self.hidden {
-            let _ = unlink(hidden);
-        }
+        let _ = flock(&file, FlockOperation::Unlock);
+        Ok(file)
     }
 }
 

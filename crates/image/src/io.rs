@@ -22,7 +22,7 @@ pub trait WriteAt {
     /// Sets the size; what is new reads as zeroes.
     fn set_size(&self, size: u64) -> io::Result<()>;
 
-    /// Takes the blocks of a range from the file system, which reads as zeroes where nothing was written.
+    /// Takes the blocks of a range from the file system. The size and what can be read stay as they are.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
 }
 
@@ -47,7 +47,7 @@ impl WriteAt for File {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(self, FallocateFlags::empty(), offset, length)?)
+        Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, offset, length)?)
     }
 }
 

@@ -362,10 +362,7 @@ fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable)
         _ => cannot_create(planned, &e),
     })?;
     if matches!(durable, Durable::Soon) {
-        dir.environment
-            .unsynced
-            .later(file)
-            .map_err(|e| Error::system(format!("cannot sync data to file '{path}'"), &e))?;
+        dir.environment.unsynced.later(file, dir.path());
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use cenote_model::format::{ImageFormat, VolumeFormat};
 use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Error, Job, Name, Result, VolumeDef};
-use rustix::fd::OwnedFd;
-use rustix::fs::{Dir, FileType, Mode, OFlags, open, openat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -36,7 +36,7 @@ impl Directory {
                 continue;
             }
             let Some(name) = name.to_str().ok().and_then(|name| Name::volume(name).ok()) else { continue };
-            if let Some(volume) = self.describe(&folder, name)? {
+            if let Some(volume) = self.describe(folder.as_fd(), name.to_string().as_ref(), name)? {
                 found(volume);
             }
             job.advance(1)?;
@@ -67,19 +67,16 @@ impl Directory {
         })
     }
 
-    /// The volume of this name; `None` if it is no volume.
-    fn describe(&self, folder: &OwnedFd, name: Name) -> Result<Option<VolumeDef>> {
+    /// The volume of this name, opened as `entry` of `folder`; `None` if it is no volume.
+    fn describe(&self, folder: BorrowedFd<'_>, entry: &Path, name: Name) -> Result<Option<VolumeDef>> {
+        let path = self.path_of(&name);
         // Without NONBLOCK a pipe that took a file's place would hold us up.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match openat(folder, name.as_str(), flags, Mode::empty()) {
+        let file = match openat(folder, entry, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => return Ok(None),
-            Err(e) => {
-                let path = self.path_of(&name);
-                return Err(Error::system(format!("cannot open volume '{path}'"), &e.into()));
-            }
+            Err(e) => return Err(Error::system(format!("cannot open volume '{path}'"), &e.into())),
         };
-        let path = self.path_of(&name);
         let failed = |what: &str, e: io::Error| Error::system(format!("cannot {what} file '{path}'"), &e);
         let found = stat(&file).map_err(|e| failed("stat", e))?;
         if !matches!(found.kind, FileType::RegularFile | FileType::Directory | FileType::BlockDevice) {
@@ -98,7 +95,11 @@ impl Directory {
             }
             return Ok(Some(volume));
         }
-        self.describe_image(&mut volume, &file, &found).map_err(|e| failed("read header of", e))?;
+        // A file whose header cannot be read is still a volume: it must not hide the others.
+        if self.describe_image(&mut volume, &file, &found).is_err() {
+            volume.capacity = Some(found.size);
+            volume.allocation = Some(found.allocated);
+        }
         Ok(Some(volume))
     }
 
@@ -192,6 +193,6 @@ pub(super) fn probe(directory: &Directory, name: &Name) -> Result<Option<VolumeD
     if is_hidden(name.as_str().as_bytes()) {
         return Ok(None);
     }
-    let folder = directory.open_folder()?;
-    directory.describe(&folder, name.clone())
+    let path = directory.path().join(name.as_str());
+    directory.describe(CWD, &path, name.clone())
 }

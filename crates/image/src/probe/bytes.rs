@@ -12,6 +12,10 @@ impl<'b> Bytes<'b> {
         self.0.get(offset..offset.checked_add(length)?)
     }
 
+    pub(super) fn from(&self, offset: usize) -> Option<&'b [u8]> {
+        self.0.get(offset..)
+    }
+
     pub(super) fn starts_with(&self, magic: &[u8]) -> bool {
         self.0.starts_with(magic)
     }

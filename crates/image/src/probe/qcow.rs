@@ -87,22 +87,33 @@ impl Extensions {
         let cluster = cluster_size(head.be32(20)).unwrap_or(512);
         let end = head.be64(8).filter(|offset| *offset != 0).unwrap_or(cluster).min(cluster);
         let length = end.saturating_sub(u64::from(start)).min(MAX_EXTENSIONS as u64) as usize;
-        let mut area = vec![0u8; length];
-        let length = read_full_at(image, &mut area, u64::from(start))?;
-        let area = Bytes::new(&area[..length]);
+        // Nearly always they are in what has been read already.
+        let known = head.from(start as usize).filter(|known| found.parse(&Bytes::new(known), length));
+        if known.is_none() {
+            found = Extensions::default();
+            let mut area = vec![0u8; length];
+            let read = read_full_at(image, &mut area, u64::from(start))?;
+            found.parse(&Bytes::new(&area[..read]), length);
+        }
+        Ok(found)
+    }
+
+    /// Reads the extensions in `area`, of which `length` bytes count. Says whether it holds all of them.
+    fn parse(&mut self, area: &Bytes<'_>, length: usize) -> bool {
         let mut offset = 0usize;
-        while let (Some(kind), Some(length)) = (area.be32(offset), area.be32(offset + 4)) {
-            let Some(data) = area.at(offset + 8, length as usize) else { break };
+        while offset + 8 <= length {
+            let (Some(kind), Some(size)) = (area.be32(offset), area.be32(offset + 4)) else { return false };
+            let Some(data) = area.at(offset + 8, size as usize) else { return false };
             match kind {
                 EXTENSION_END => break,
-                EXTENSION_BACKING_FORMAT => found.backing_format = text(data),
-                EXTENSION_DATA_FILE => found.data_file = text(data),
+                EXTENSION_BACKING_FORMAT => self.backing_format = text(data),
+                EXTENSION_DATA_FILE => self.data_file = text(data),
                 _ => {}
             }
             // Extensions are padded to eight bytes.
-            offset += 8 + (length as usize).next_multiple_of(8);
+            offset += 8 + (size as usize).next_multiple_of(8);
         }
-        Ok(found)
+        true
     }
 }
 
