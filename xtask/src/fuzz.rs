@@ -1,0 +1,70 @@
+//! Running the fuzz targets with the compiler that there is: libFuzzer needs no other.
+
+use crate::{cargo, root};
+use std::process::{Child, Command, Stdio};
+
+/// What cargo-fuzz tells the compiler, without the sanitizers, which only another compiler has. There is next to no
+/// unsafe code for them to watch.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing";
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+const TARGETS: [&str; 6] =
+    ["xml_pool", "xml_volume", "xml_secret", "xml_sources", "image_probe", "image_names"];
+
+/// Runs every target for so many seconds, two at a time.
+pub(crate) fn run(seconds: u32) -> Result<(), String> {
+    let mut build = cargo(&["build", "--quiet", "--release", "--target", TRIPLE]);
+    build.current_dir(root().join("fuzz")).env("RUSTFLAGS", FLAGS);
+    crate::run(build)?;
+    for pair in TARGETS.chunks(2) {
+        let running: Vec<_> =
+            pair.iter().map(|target| Ok((*target, start(target, seconds)?))).collect::<Result<_, String>>()?;
+        for (target, child) in running {
+            finish(target, child)?;
+        }
+    }
+    Ok(())
+}
+
+fn start(target: &str, seconds: u32) -> Result<Child, String> {
+    let fuzz = root().join("fuzz");
+    let corpus = fuzz.join("corpus").join(target);
+    let artifacts = fuzz.join("artifacts").join(target);
+    for folder in [&corpus, &artifacts] {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    Command::new(fuzz.join("target").join(TRIPLE).join("release").join(target))
+        .arg(&corpus)
+        .args(seeds(target))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("{target}: {e}"))
+}
+
+/// The examples of the tests are where fuzzing begins.
+fn seeds(target: &str) -> Option<std::path::PathBuf> {
+    let golden = root().join("crates/model/tests/golden");
+    match target {
+        "xml_pool" | "xml_sources" => Some(golden.join("pool")),
+        "xml_volume" => Some(golden.join("volume")),
+        "xml_secret" => Some(golden.join("secret")),
+        _ => None,
+    }
+}
+
+fn finish(target: &str, child: Child) -> Result<(), String> {
+    let output = child.wait_with_output().map_err(|e| format!("{target}: {e}"))?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("fuzzing {target} found a failure:\n{log}"));
+    }
+    let count = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    println!("fuzz {target}: {} runs", count.unwrap_or("?").trim());
+    Ok(())
+}
