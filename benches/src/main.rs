@@ -125,14 +125,16 @@ fn refresh(folder: &Path) {
     }
     let layout = Layout::under(&folder.join("state"));
     let engine = Engine::open(layout, Host::new(), Access::Write, Jobs::default()).unwrap();
-    let xml = format!(
-        "<pool type='dir'><name>p</name><target><path>{}</path></target></pool>",
-        pool_dir.display()
-    );
+    let xml =
+        format!("<pool type='dir'><name>p</name><target><path>{}</path></target></pool>", pool_dir.display());
     let pool = engine.create_pool(&xml, BuildFirst::Yes(Overwrite::Default)).unwrap();
-    compare("refresh 10,000 files / open+fstat+pread", || engine.refresh_pool(&pool).unwrap(), || {
-        bare_loop(&pool_dir);
-    });
+    compare(
+        "refresh 10,000 files / open+fstat+pread",
+        || engine.refresh_pool(&pool).unwrap(),
+        || {
+            bare_loop(&pool_dir);
+        },
+    );
     assert_eq!(engine.volumes(&pool).unwrap().len(), 10_000);
 }
 

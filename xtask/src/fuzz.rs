@@ -19,8 +19,10 @@ pub(crate) fn run(seconds: u32) -> Result<(), String> {
     build.current_dir(root().join("fuzz")).env("RUSTFLAGS", FLAGS);
     crate::run(build)?;
     for pair in TARGETS.chunks(2) {
-        let running: Vec<_> =
-            pair.iter().map(|target| Ok((*target, start(target, seconds)?))).collect::<Result<_, String>>()?;
+        let running: Vec<_> = pair
+            .iter()
+            .map(|target| Ok((*target, start(target, seconds)?)))
+            .collect::<Result<_, String>>()?;
         for (target, child) in running {
             finish(target, child)?;
         }

@@ -5,7 +5,7 @@ use cenote_host::Tool;
 use cenote_model::auth::SecretRef;
 use cenote_model::encryption::{Cipher, Encryption, EncryptionFormat};
 use cenote_model::flags::CreateOptions;
-use cenote_model::format::{ImageFeature, ImageFormat, VolumeFormat};
+use cenote_model::format::{ImageFeature, ImageFormat};
 use cenote_model::{Code, Error, Job, Result, VolumeDef};
 use std::path::Path;
 
@@ -79,11 +79,7 @@ pub(crate) fn create(
     let mut tool = start(environment)?.args(["create", "-q", "-f", driver(planned)]);
     let mut settings = Vec::new();
     if let Some(backing) = &planned.backing {
-        let format = match backing.format {
-            Some(VolumeFormat::Image(format)) => name(format),
-            _ => "raw",
-        };
-        tool = tool.args(["-b", &backing.path, "-F", format]);
+        tool = tool.args(["-b", &backing.path, "-F", name(backing.image_format())]);
     }
     if options.prealloc_metadata {
         let all = planned.allocation.unwrap_or(capacity) >= capacity;

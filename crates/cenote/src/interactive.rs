@@ -105,6 +105,12 @@ impl Completer for Completions {
         };
         let mut matching: Vec<_> = candidates.into_iter().filter(|c| c.starts_with(prefix)).collect();
         matching.sort();
+        // What is complete is followed by the next word.
+        if let [only] = matching.as_mut_slice()
+            && !only.ends_with('/')
+        {
+            only.push(' ');
+        }
         Ok((word_start, matching))
     }
 }

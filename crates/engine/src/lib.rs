@@ -69,8 +69,14 @@ impl Engine {
         let must_change = state::is_new(&layout) || state::is_from_another_boot(&layout);
         let lock = match access {
             Access::Read if !must_change => None,
-            _ => Some(StateLock::take(&layout)?),
+            // Who only reads leaves what is to be done to the daemon that has the state.
+            Access::Read => StateLock::take(&layout).map(Some).or_else(|error| match error.code {
+                Code::ResourceBusy => Ok(None),
+                _ => Err(error),
+            })?,
+            Access::Write => Some(StateLock::take(&layout)?),
         };
+        let must_change = must_change && lock.is_some();
         let environment = Environment {
             host,
             secrets: Arc::new(SecretFiles::of(&layout)),
@@ -92,7 +98,7 @@ impl Engine {
     }
 
     fn load(&mut self, must_change: bool) -> Result<()> {
-        let is_new = state::is_new(&self.layout);
+        let is_new = must_change && state::is_new(&self.layout);
         if must_change {
             state::prepare(&self.layout)?;
         }

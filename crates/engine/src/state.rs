@@ -215,9 +215,12 @@ pub(crate) fn remove_active(layout: &Layout, pool: &Name) {
     let _ = fs::remove_file(layout.run_file(pool));
 }
 
-/// True if the pool starts by itself: there is a link to its definition.
+/// True if the pool starts by itself: there is a link to its definition. One that was made where this prefix was the
+/// root counts as well.
 pub(crate) fn is_autostart(layout: &Layout, pool: &Name) -> bool {
-    fs::read_link(layout.autostart_link(pool)).is_ok_and(|target| target == layout.config_file(pool))
+    let file = layout.config_file(pool);
+    fs::read_link(layout.autostart_link(pool))
+        .is_ok_and(|target| target == file || file.ends_with(target.strip_prefix("/").unwrap_or(&target)))
 }
 
 /// Makes or removes the link.

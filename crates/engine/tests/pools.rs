@@ -127,7 +127,10 @@ fn names_uuids_and_sources_belong_to_one_pool() {
     let other = refused(&xml("other", &machine.target("p")));
     assert_eq!(other.to_string(), "operation failed: Storage source conflict with pool: 'p'");
     let error = refused(&machine.xml("p"));
-    assert_eq!(error.to_string(), format!("operation failed: pool 'p' already exists with uuid {}", pool.uuid));
+    assert_eq!(
+        error.to_string(),
+        format!("operation failed: pool 'p' already exists with uuid {}", pool.uuid)
+    );
     let with_uuid = machine.xml("q").replace("<target>", &format!("<uuid>{}</uuid><target>", pool.uuid));
     let error = refused(&with_uuid);
     assert_eq!(
@@ -242,7 +245,9 @@ fn a_refresh_does_not_disturb_an_upload_nor_an_upload_a_refresh() {
     engine.refresh_pool(&pool).unwrap();
     assert_eq!(engine.volumes(&pool).unwrap().len(), 2);
     // What an upload is at may not be changed by others.
-    let busy = |error: cenote_model::Error| assert_eq!(error.to_string(), "Requested operation is not valid: volume 'v' is still in use.");
+    let busy = |error: cenote_model::Error| {
+        assert_eq!(error.to_string(), "Requested operation is not valid: volume 'v' is still in use.")
+    };
     busy(engine.delete_volume(&volume, DeleteOptions::default()).unwrap_err());
     busy(engine.resize_volume(&volume, 2 << 20, ResizeOptions::default()).unwrap_err());
     busy(engine.upload(&volume, 0, 0).err().unwrap());
@@ -294,7 +299,11 @@ fn lists_are_answered_while_volumes_are_made_and_read() {
         }
     });
     let published = engine.volumes(&pool).unwrap().len();
-    assert_eq!(published, 4 * EACH / 2, "what was made and removed during a refresh is neither lost nor back");
+    assert_eq!(
+        published,
+        4 * EACH / 2,
+        "what was made and removed during a refresh is neither lost nor back"
+    );
     engine.refresh_pool(&pool).unwrap();
     assert_eq!(engine.volumes(&pool).unwrap().len(), published);
     assert!(engine.jobs().list().is_empty());
@@ -307,7 +316,9 @@ fn two_makers_of_one_name_make_one_volume() {
     let pool = engine.create_pool(&machine.xml("p"), BUILD).unwrap();
     let made: usize = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| engine.create_volume(&pool, &volume_xml("v", 1), CreateOptions::default())))
+            .map(|_| {
+                scope.spawn(|| engine.create_volume(&pool, &volume_xml("v", 1), CreateOptions::default()))
+            })
             .collect();
         makers.into_iter().filter_map(|maker| maker.join().unwrap().ok()).count()
     });

@@ -110,7 +110,7 @@ impl Source {
 }
 
 /// imago says by the kind whether it is the image or the storage that it cannot cope with.
-pub(crate) fn from_imago(error: io::Error) -> Error {
+fn from_imago(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::Unsupported => Error::Unsupported(error.to_string()),
         _ => Error::Io(error),

@@ -142,35 +142,58 @@ fn resizing_keeps_the_content() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image");
     let name = path.to_str().unwrap();
-    for bits in [9, 12, 16, 21] {
-        let options = Options { cluster_size: 1 << bits, ..Options::new(16 << 20) };
-        create(&File::create(&path).unwrap(), &options, Preallocation::Off, &Job::new(0, "c")).unwrap();
-        run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 1M 3M", name]);
-        for capacity in [16 << 20, 1 << 30, (1 << 30) + 512, 8 << 20] {
-            resize(open(&path), capacity).unwrap();
+    for bits in [12, 16, 21] {
+        for extended_l2 in [false, true] {
+            let options = Options { cluster_size: 1 << bits, extended_l2, ..Options::new(16 << 20) };
+            if options.check().is_err() {
+                continue;
+            }
+            create(&File::create(&path).unwrap(), &options, Preallocation::Off, &Job::new(0, "c")).unwrap();
+            run("qemu-io", &["-f", "qcow2", "-c", "write -P 5 1M 3M", name]);
+            for capacity in [16 << 20, 512 << 20, (512 << 20) + 512, 8 << 20, 600 << 20] {
+                resize(&open(&path), capacity, None).unwrap();
+                check(&path);
+                assert_eq!(info(&path)["virtual-size"], capacity);
+                run("qemu-io", &["-f", "qcow2", "-c", "read -P 5 1M 3M", "-c", "read -P 0 4M 4M", name]);
+            }
+            // What was written far out is still there after all that.
+            run("qemu-io", &["-f", "qcow2", "-c", "write -P 6 599M 1M", "-c", "read -P 6 599M 1M", name]);
             check(&path);
-            assert_eq!(info(&path)["virtual-size"], capacity);
-            run("qemu-io", &["-f", "qcow2", "-c", "read -P 5 1M 3M", "-c", "read -P 0 4M 4M", name]);
         }
     }
 }
 
 #[test]
 fn what_cannot_be_resized_in_place_is_left_as_it_is() {
-    if !have("qemu-img") {
+    if !have("qemu-img") || !have("qemu-io") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image");
     let name = path.to_str().unwrap();
-    for (options, snapshot) in [("extended_l2=on", false), ("compat=1.1", true)] {
-        run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, name, "10M"]);
-        if snapshot {
-            run("qemu-img", &["snapshot", "-c", "s", name]);
-        }
+    let base = folder.path().join("base");
+    File::create(&base).unwrap().set_len(30 << 20).unwrap();
+    let create = |options: &[&str]| {
+        run("qemu-img", &[&["create", "-q", "-f", "qcow2"], options, &[name, "10M"]].concat());
+    };
+    let refused = |capacity: u64, backing: Option<u64>| {
         let before = std::fs::read(&path).unwrap();
-        let error = resize(open(&path), 20 << 20).unwrap_err();
+        let error = resize(&open(&path), capacity, backing).unwrap_err();
         assert!(matches!(error, Error::Unsupported(_)), "{error}");
         assert!(std::fs::read(&path).unwrap() == before);
+    };
+    create(&[]);
+    run("qemu-img", &["snapshot", "-c", "s", name]);
+    refused(20 << 20, None);
+    create(&["-b", base.to_str().unwrap(), "-F", "raw"]);
+    refused(20 << 20, Some(30 << 20));
+    create(&["-o", "cluster_size=512"]);
+    refused(1 << 40, None);
+    create(&[]);
+    run("qemu-io", &["-f", "qcow2", "-c", "write 5M 64k", name]);
+    for capacity in [5 << 20, (5 << 20) + 512] {
+        refused(capacity, None);
     }
+    resize(&open(&path), (5 << 20) + 65536, None).unwrap();
+    check(&path);
 }

@@ -287,12 +287,9 @@ impl VolumeDef {
         }
     }
 
-    /// The image format, for volumes that are images.
+    /// The image format; raw for what is no image.
     pub fn image_format(&self) -> ImageFormat {
-        match self.format {
-            Some(VolumeFormat::Image(format)) => format,
-            _ => ImageFormat::Raw,
-        }
+        image_format(self.format)
     }
 
     /// True if the volume has this feature.
@@ -301,7 +298,19 @@ impl VolumeDef {
     }
 }
 
+fn image_format(format: Option<VolumeFormat>) -> ImageFormat {
+    match format {
+        Some(VolumeFormat::Image(format)) => format,
+        _ => ImageFormat::Raw,
+    }
+}
+
 impl BackingStore {
+    /// The image format; raw for what is no image.
+    pub fn image_format(&self) -> ImageFormat {
+        image_format(self.format)
+    }
+
     fn read(element: &Element<'_, '_>, pool: PoolKind) -> Result<Option<BackingStore>> {
         let path = element.child_text("path");
         let backing = BackingStore {

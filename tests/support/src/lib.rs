@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![warn(missing_docs)]
 
+mod cenote;
+mod libvirtd;
+
+pub use cenote::Cenote;
+pub use libvirtd::Libvirtd;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -97,6 +103,3 @@ impl Drop for Mounted {
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
     }
 }
-
-mod libvirtd;
-pub use libvirtd::Libvirtd;

@@ -11,7 +11,7 @@ use cenote_image::copy::{self, Zeroes};
 use cenote_image::qcow2::{self, Backing, DEFAULT_CLUSTER_SIZE, Options, Preallocation, Version};
 use cenote_image::{probe, raw};
 use cenote_model::flags::CreateOptions;
-use cenote_model::format::{ImageFeature, ImageFormat, VolumeFormat};
+use cenote_model::format::{ImageFeature, ImageFormat};
 use cenote_model::permissions::Permissions;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Result, VolumeDef};
@@ -191,11 +191,7 @@ fn qcow2_options(dir: &Directory, planned: &VolumeDef, capacity: u64) -> Result<
             None => None,
             Some(backing) => {
                 check_backing(dir, backing)?;
-                let format = match backing.format {
-                    Some(VolumeFormat::Image(format)) => format,
-                    _ => ImageFormat::Raw,
-                };
-                Some(Backing { name: backing.path.clone(), format })
+                Some(Backing { name: backing.path.clone(), format: backing.image_format() })
             }
         },
     })
@@ -223,17 +219,14 @@ fn capacity_or_backing(dir: &Directory, planned: &VolumeDef) -> Result<u64> {
                     format!("the capacity of backing store volume {} is unknown: give one", backing.path),
                 ));
             };
-            let format = match backing.format {
-                Some(VolumeFormat::Image(format)) => format,
-                _ => ImageFormat::Raw,
-            };
-            backing_capacity(&path, format)
+            capacity_of(&path, backing.image_format())
                 .map_err(|e| Error::system(format!("cannot read backing store volume {}", backing.path), &e))
         }
     }
 }
 
-fn backing_capacity(path: &Path, format: ImageFormat) -> std::io::Result<u64> {
+/// The size that a guest sees of an image.
+pub(super) fn capacity_of(path: &Path, format: ImageFormat) -> std::io::Result<u64> {
     let file = File::open(path)?;
     match probe::describe(&file, format)?.capacity {
         Some(capacity) => Ok(capacity),

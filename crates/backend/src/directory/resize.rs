@@ -1,9 +1,11 @@
 //! Changing the capacity of a volume.
 
 use super::content::cannot_open;
+use super::create::capacity_of;
 use super::scan::PLOOP_IMAGE;
 use super::{Directory, local_path};
 use crate::{Growth, error, qemu_img};
+use cenote_image::backing::Location;
 use cenote_image::{qcow2, raw};
 use cenote_model::format::ImageFormat;
 use cenote_model::{Code, Error, Job, Result, VolumeDef};
@@ -27,12 +29,18 @@ pub(super) fn resize(
     }
     match format {
         ImageFormat::Raw if volume.encryption.is_none() => resize_raw(path, capacity, growth, job),
-        ImageFormat::Qcow2 if volume.encryption.is_none() => match qcow2::resize(open(path)?, capacity) {
-            Err(cenote_image::Error::Unsupported(_)) => {
-                qemu_img::resize(&directory.environment, volume, path, capacity, job)
+        ImageFormat::Qcow2 if volume.encryption.is_none() => {
+            let resized = match backing_capacity(directory, volume) {
+                Ok(backing) => qcow2::resize(&open(path)?, capacity, backing),
+                Err(unknown) => Err(unknown),
+            };
+            match resized {
+                Err(cenote_image::Error::Unsupported(_)) => {
+                    qemu_img::resize(&directory.environment, volume, path, capacity, job)
+                }
+                resized => resized.map_err(|e| error::image(format!("cannot resize volume '{path}'"), e)),
             }
-            resized => resized.map_err(|e| error::image(format!("cannot resize volume '{path}'"), e)),
-        },
+        }
         ImageFormat::Dir => Err(Error::new(
             Code::OperationInvalid,
             format!("volume '{}' is a directory: it has no capacity", volume.name),
@@ -46,6 +54,14 @@ pub(super) fn resize(
         }
         _ => qemu_img::resize(&directory.environment, volume, path, capacity, job),
     }
+}
+
+/// The capacity of what a volume stands on. Where that cannot be found out, qemu-img has to.
+fn backing_capacity(directory: &Directory, volume: &VolumeDef) -> Result<Option<u64>, cenote_image::Error> {
+    let Some(backing) = &volume.backing else { return Ok(None) };
+    let unknown = || cenote_image::Error::Unsupported("the backing image cannot be read".to_owned());
+    let Location::Local(path) = Location::of(&backing.path, directory.path()) else { return Err(unknown()) };
+    capacity_of(&path, backing.image_format()).map(Some).map_err(|_| unknown())
 }
 
 fn open(path: &str) -> Result<File> {
