@@ -75,7 +75,7 @@ fn luks_volumes_are_made_grown_and_copied() {
         }
     }
 
-    let missing = volume("v", "raw", "1").replace("v.xml", "v.xml");
+    let missing = volume("v", "raw", "1");
     let text =
         std::fs::read_to_string(&missing).unwrap().replace(UUID, "00000000-0000-0000-0000-000000000001");
     std::fs::write(&missing, text).unwrap();

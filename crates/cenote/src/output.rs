@@ -131,7 +131,7 @@ mod tests {
         let rows = [vec!["a".to_owned(), "active".to_owned()], vec!["日本".to_owned(), "b\tc".to_owned()]];
         assert_eq!(
             table(&["Name", "State"], &rows, Head::Shown),
-            " Name   State\n-----------------\n a      active\n 日本   b\\x09c\n"
+            " Name   State\n----------------\n a      active\n 日本   b\\x09c\n"
         );
         assert_eq!(table(&["Name", "State"], &rows, Head::Hidden), " a      active\n 日本   b\\x09c\n");
         assert_eq!(table(&["Name"], &[], Head::Shown), " Name\n-------\n");

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use cenote_model::{Code, Domain, Error};
-use sxd_document::dom::{ChildOfElement, Element};
+use sxd_document::dom::{ChildOfElement, Element, Text};
 use sxd_xpath::nodeset::Node;
 use sxd_xpath::{Context, Factory, Value};
 
@@ -21,6 +21,7 @@ pub(crate) fn select(xml: &str, expression: &str, wrap: Wrap) -> Result<String, 
     };
     let package = sxd_document::parser::parse(xml).map_err(|_| wrong())?;
     let document = package.as_document();
+    document.root().children().iter().filter_map(|child| child.element()).for_each(join_text);
     let compiled = Factory::new().build(expression).ok().flatten().ok_or_else(wrong)?;
     let found = compiled.evaluate(&Context::new(), document.root()).map_err(|_| wrong())?;
     let Value::Nodeset(found) = found else { return Err(wrong()) };
@@ -39,6 +40,26 @@ pub(crate) fn select(xml: &str, expression: &str, wrap: Wrap) -> Result<String, 
         text.push_str("</nodes>\n");
     }
     Ok(text)
+}
+
+/// Makes one node of text that the parser cut in pieces at character references, as XPath's data model has it.
+fn join_text(element: Element<'_>) {
+    let mut text_before: Option<Text<'_>> = None;
+    for child in element.children() {
+        match (child, text_before) {
+            (ChildOfElement::Text(text), Some(before)) => {
+                before.set_text(&format!("{}{}", before.text(), text.text()));
+                text.remove_from_parent();
+            }
+            (ChildOfElement::Text(text), None) => text_before = Some(text),
+            (other, _) => {
+                text_before = None;
+                if let ChildOfElement::Element(element) = other {
+                    join_text(element);
+                }
+            }
+        }
+    }
 }
 
 fn print_node(text: &mut String, node: Node<'_>, depth: usize) {

@@ -88,7 +88,7 @@ impl Engine {
             registry: RwLock::default(),
             events: Events::default(),
             jobs,
-            lock: lock,
+            lock,
         };
         engine.load(must_change)?;
         if access == Access::Read {

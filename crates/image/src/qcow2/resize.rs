@@ -94,7 +94,9 @@ impl Image {
             l1_entries: be32(36),
             l1_offset: be64(40),
         };
-        if u64::from(image.l1_entries) * ENTRY > MAX_L1_BYTES || image.l1_offset % image.cluster_size != 0 {
+        if u64::from(image.l1_entries) * ENTRY > MAX_L1_BYTES
+            || !image.l1_offset.is_multiple_of(image.cluster_size)
+        {
             return Err(Error::Damaged("the image's first-level table is at an impossible place".to_owned()));
         }
         Ok(image)
