@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use cenote_test_support::{Cenote, am_root, have, run};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::time::Duration;
 
 const CENOTE: &str = env!("CARGO_BIN_EXE_cenote");
@@ -41,8 +41,16 @@ impl Scene {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let list = self.cenote.run(&["-q", "vol-list", "default"]);
         let images = self.cenote.images();
+        let mut list = self.cenote.run(&["-q", "vol-list", "default"]);
+        // A tool gets its own SIGKILL from the system and may take a moment to die.
+        for _ in 0..50 {
+            if !Cenote::names(&images).iter().any(|name| name.starts_with(".cenote")) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            list = self.cenote.run(&["-q", "vol-list", "default"]);
+        }
         for name in Cenote::names(&images) {
             assert!(!name.starts_with(".cenote"), "{args:?} left {name}");
             assert!(list.contains(&name), "{name} is not in the list: {list}");
@@ -185,4 +193,39 @@ fn resizing_is_done_or_not() {
             assert_eq!(capacity % (1 << 20), 0);
         }
     }
+}
+
+#[test]
+fn a_tool_dies_with_its_maker() {
+    if !am_root() || !have("qemu-img") {
+        return;
+    }
+    let cenote = Cenote::new(CENOTE);
+    cenote.run(&["pool-list"]);
+    let tools = tempfile::tempdir().unwrap();
+    let (slow, pid) = (tools.path().join("qemu-img"), tools.path().join("pid"));
+    std::fs::write(
+        &slow,
+        format!("#!/bin/sh\necho $$ >{0}.new; mv {0}.new {0}\nexec sleep 300\n", pid.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let args = ["vol-create-as", "default", "made", "1M", "--format", "vdi"];
+    let mut child = cenote.command(&args).env("PATH", path).spawn().unwrap();
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        for _ in 0..1000 {
+            if holds() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{what}");
+    };
+    until("the tool was not started", &|| pid.exists());
+    let tool = std::fs::read_to_string(&pid).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stat = format!("/proc/{}/stat", tool.trim());
+    until("the tool lives on", &|| std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
 }

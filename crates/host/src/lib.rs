@@ -6,6 +6,7 @@
 pub mod attributes;
 mod new_file;
 mod stat;
+mod tied;
 mod tool;
 mod undo;
 mod unsynced;

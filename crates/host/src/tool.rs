@@ -1,5 +1,6 @@
 //! Running tools: an argument vector, no shell, a bounded output, a way to stop it.
 
+use crate::tied::tie;
 use cenote_model::Job;
 use cenote_model::error::cause_text;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -122,6 +123,7 @@ impl Tool {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        tie(&mut command);
         // A poisoned lock guards nothing but the moment.
         let _alone = STARTING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for secret in &self.secrets {

@@ -245,7 +245,7 @@ fn secret() -> impl Strategy<Value = SecretDef> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
     fn pools(def in pool()) {
