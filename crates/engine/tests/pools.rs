@@ -6,7 +6,9 @@ use cenote_engine::{Access, Engine, Jobs, Layout, PoolRun};
 use cenote_host::Host;
 use cenote_model::Code;
 use cenote_model::event::PoolChange;
-use cenote_model::flags::{BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate};
+use cenote_model::flags::{
+    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -352,4 +354,31 @@ fn types_without_a_backend_are_kept_and_say_so() {
     assert!(error.to_string().contains("missing backend for pool type"), "{error}");
     assert_eq!(engine.pool_info(&pool).unwrap().run, PoolRun::Inactive);
     engine.undefine_pool(&pool).unwrap();
+}
+
+#[test]
+fn a_zeroed_deletion_and_every_wipe_leave_nothing_to_read() {
+    let machine = Machine::new();
+    let engine = machine.open(Access::Write);
+    let pool = engine.create_pool(&machine.xml("p"), BUILD).unwrap();
+    let path = machine.target("p").join("v");
+    let content = || {
+        let mut upload = engine.upload(&engine.volume_by_name(&pool, "v").unwrap(), 0, 0).unwrap();
+        upload.write(&b"the secret ".repeat(1000)).unwrap();
+        upload.finish().unwrap();
+    };
+    let volume = engine.create_volume(&pool, &volume_xml("v", 1 << 20), CreateOptions::default()).unwrap();
+    for &algorithm in WipeAlgorithm::ALL {
+        content();
+        engine.wipe_volume(&volume, algorithm).unwrap();
+        let left = std::fs::read(&path).unwrap();
+        assert_eq!(left.len(), 1 << 20);
+        assert!(!left.windows(11).any(|w| w == b"the secret "), "{algorithm}");
+    }
+    content();
+    let link = machine.folder.path().join("link");
+    std::fs::hard_link(&path, &link).unwrap();
+    engine.delete_volume(&volume, DeleteOptions { zeroed: true, ..DeleteOptions::default() }).unwrap();
+    assert!(!path.exists());
+    assert!(std::fs::read(&link).unwrap().iter().all(|byte| *byte == 0));
 }
