@@ -1,6 +1,8 @@
 //! Running the fuzz targets with the compiler that there is: libFuzzer needs no other.
 
 use crate::{cargo, root};
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// What cargo-fuzz tells the compiler, without the sanitizers, which only another compiler has. There is next to no
@@ -37,6 +39,8 @@ fn start(target: &str, seconds: u32) -> Result<Child, String> {
     for folder in [&corpus, &artifacts] {
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
+    // A pipe that nobody reads yet would hold it up.
+    let log = File::create(log(target)).map_err(|e| format!("{target}: {e}"))?;
     Command::new(fuzz.join("target").join(TRIPLE).join("release").join(target))
         .arg(&corpus)
         .args(seeds(target))
@@ -44,13 +48,13 @@ fn start(target: &str, seconds: u32) -> Result<Child, String> {
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"])
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(log)
         .spawn()
         .map_err(|e| format!("{target}: {e}"))
 }
 
 /// The examples of the tests are where fuzzing begins.
-fn seeds(target: &str) -> Option<std::path::PathBuf> {
+fn seeds(target: &str) -> Option<PathBuf> {
     let golden = root().join("crates/model/tests/golden");
     match target {
         "xml_pool" | "xml_sources" => Some(golden.join("pool")),
@@ -60,10 +64,15 @@ fn seeds(target: &str) -> Option<std::path::PathBuf> {
     }
 }
 
-fn finish(target: &str, child: Child) -> Result<(), String> {
-    let output = child.wait_with_output().map_err(|e| format!("{target}: {e}"))?;
-    let log = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
+fn log(target: &str) -> PathBuf {
+    root().join("fuzz/artifacts").join(format!("{target}.log"))
+}
+
+fn finish(target: &str, mut child: Child) -> Result<(), String> {
+    let status = child.wait().map_err(|e| format!("{target}: {e}"))?;
+    let log = std::fs::read(log(target)).map_err(|e| format!("{target}: {e}"))?;
+    let log = String::from_utf8_lossy(&log);
+    if !status.success() {
         return Err(format!("fuzzing {target} found a failure:\n{log}"));
     }
     let count = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));

@@ -10,6 +10,7 @@ use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 struct Machine {
@@ -381,4 +382,27 @@ fn a_zeroed_deletion_and_every_wipe_leave_nothing_to_read() {
     engine.delete_volume(&volume, DeleteOptions { zeroed: true, ..DeleteOptions::default() }).unwrap();
     assert!(!path.exists());
     assert!(std::fs::read(&link).unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn what_others_put_there_does_not_hold_a_refresh_up() {
+    let machine = Machine::new();
+    let engine = machine.open(Access::Write);
+    let pool = engine.create_pool(&machine.xml("p"), BUILD).unwrap();
+    let folder = machine.target("p");
+    let pipe = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    pipe(&folder.join("pipe"));
+    pipe(&folder.join(".cenote-new-pipe"));
+    std::fs::create_dir(folder.join("ploop")).unwrap();
+    std::fs::write(folder.join("ploop/DiskDescriptor.xml"), "").unwrap();
+    pipe(&folder.join("ploop/root.hds"));
+    engine.refresh_pool(&pool).unwrap();
+    let names: Vec<_> = engine.volumes(&pool).unwrap().iter().map(|volume| volume.name.to_string()).collect();
+    assert_eq!(names, ["ploop"]);
+    let xml = format!(
+        "<volume><name>v</name><target><format type='qcow2'/></target><backingStore><path>{}</path></backingStore></volume>",
+        folder.join("pipe").display()
+    );
+    let error = engine.create_volume(&pool, &xml, CreateOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("neither a regular file nor a block device"), "{error}");
 }

@@ -5,7 +5,8 @@
 //! hidden file without a lock is what a killed maker left, and [`sweep`] removes it.
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, linkat, open, renameat_with, unlink,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, linkat, open, renameat_with,
+    unlink,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -57,9 +58,13 @@ impl NewFile {
             match open(&path, flags, PRIVATE) {
                 Ok(fd) => {
                     let new = NewFile { file: fd.into(), hidden: Some(HiddenName(path)) };
-                    // Without locks (some network file systems) a sweep cannot tell; it then removes nothing.
-                    let _ = flock(&new.file, FlockOperation::NonBlockingLockExclusive);
-                    return Ok(new);
+                    match flock(&new.file, FlockOperation::NonBlockingLockExclusive) {
+                        Ok(()) if fstat(&new.file)?.st_nlink > 0 => return Ok(new),
+                        // A sweep was faster.
+                        Ok(()) | Err(Errno::WOULDBLOCK) => {}
+                        // Without locks (some network file systems) a sweep cannot tell; it then removes nothing.
+                        Err(_) => return Ok(new),
+                    }
                 }
                 Err(Errno::EXIST) => {}
                 Err(e) => return Err(e.into()),
@@ -108,7 +113,9 @@ pub fn is_hidden(name: &[u8]) -> bool {
 
 /// Removes an incomplete file if its maker is gone.
 pub fn sweep(path: &Path) {
-    let Ok(file) = File::open(path) else { return };
+    // What others put there under such a name, a pipe maybe, must not hold us up.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(file) = open(path, flags, Mode::empty()) else { return };
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         let _ = unlink(path);
     }
@@ -158,5 +165,38 @@ mod tests {
         std::fs::write(&left, b"half").unwrap();
         sweep(&left);
         assert_eq!(names(folder.path()).len(), 1);
+    }
+
+    #[test]
+    fn a_pipe_under_a_hidden_name_does_not_hold_us_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join(".cenote-new-pipe");
+        rustix::fs::mkfifoat(CWD, &pipe, PRIVATE).unwrap();
+        sweep(&pipe);
+    }
+
+    #[test]
+    fn makers_and_sweepers_do_not_hinder_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..2)
+                .map(|maker| {
+                    scope.spawn(move || {
+                        for i in 0..300 {
+                            let new = NewFile::create_hidden(path).unwrap();
+                            new.publish(&path.join(format!("{maker}-{i}"))).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            while makers.iter().any(|maker| !maker.is_finished()) {
+                names(path)
+                    .iter()
+                    .filter(|name| is_hidden(name.as_bytes()))
+                    .for_each(|name| sweep(&path.join(name)));
+            }
+        });
+        assert_eq!(names(path).len(), 600);
     }
 }

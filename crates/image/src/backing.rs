@@ -1,10 +1,9 @@
 //! What an image stands on, and what that stands on.
 
 use crate::probe::{BackingName, Facts, describe, probe};
-use crate::{Error, Result};
+use crate::{Error, Result, open};
 use cenote_model::format::ImageFormat;
 use serde_json::Value;
-use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +95,7 @@ pub fn chain(path: &Path) -> Result<Vec<Link>> {
             links.push(Link { location, facts: None });
             break;
         };
-        let file = File::open(path)
+        let file = open(path)
             .map_err(|e| Error::Io(std::io::Error::new(e.kind(), format!("{}: {e}", path.display()))))?;
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());

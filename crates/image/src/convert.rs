@@ -1,6 +1,7 @@
 //! From one format to another: raw and qcow2 are read, through backing chains too, and written.
 
 use crate::copy::non_zero;
+use crate::open::check_kind;
 use crate::qcow2::{Options, Writer};
 use crate::{Error, Result, WriteAt};
 use cenote_model::Job;
@@ -129,17 +130,10 @@ impl ImplicitOpenGate<ImagoFile> for FilesOnly {
     }
 
     fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<ImagoFile> {
-        use std::os::unix::fs::FileTypeExt;
         if let Some(path) = options.get_filename() {
-            let kind = std::fs::metadata(path)
-                .map_err(|e| io::Error::new(e.kind(), format!("cannot open '{}': {e}", path.display())))?
-                .file_type();
-            if !kind.is_file() && !kind.is_block_device() {
-                return Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    format!("'{}' is neither a regular file nor a block device", path.display()),
-                ));
-            }
+            let found = std::fs::metadata(path)
+                .map_err(|e| io::Error::new(e.kind(), format!("cannot open '{}': {e}", path.display())))?;
+            check_kind(path, found.file_type())?;
         }
         ImagoFile::open(options)
     }

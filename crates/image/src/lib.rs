@@ -10,6 +10,7 @@ pub mod convert;
 pub mod copy;
 mod error;
 mod io;
+mod open;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;
@@ -17,4 +18,5 @@ pub mod wipe;
 
 pub use error::{Error, Result};
 pub use io::{ReadAt, WriteAt, read_full_at};
+pub use open::open;
 pub use probe::{Facts, probe};

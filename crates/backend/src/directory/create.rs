@@ -134,8 +134,8 @@ fn copy_raw(
 ) -> Result<()> {
     check_raw(planned, CreateOptions { reflink: false, ..options })?;
     let (path, from) = (local_path(planned)?, local_path(source)?);
-    let input =
-        File::open(from).map_err(|e| Error::system(format!("could not open input path '{from}'"), &e))?;
+    let input = cenote_image::open(Path::new(from))
+        .map_err(|e| Error::system(format!("could not open input path '{from}'"), &e))?;
     let failed = |e| error::image(format!("failed to clone files from '{from}'"), e);
     let length = cenote_image::ReadAt::size(&input).map_err(|e| failed(e.into()))?;
     let capacity = planned.capacity.unwrap_or(0).max(length);
@@ -200,7 +200,7 @@ fn qcow2_options(dir: &Directory, planned: &VolumeDef, capacity: u64) -> Result<
 /// Refuses a backing image on this machine that cannot be read.
 fn check_backing(dir: &Directory, backing: &BackingStore) -> Result<()> {
     if let Location::Local(path) = Location::of(&backing.path, dir.path()) {
-        File::open(path)
+        cenote_image::open(&path)
             .map_err(|e| Error::system(format!("inaccessible backing store volume {}", backing.path), &e))?;
     }
     Ok(())
@@ -227,7 +227,7 @@ fn capacity_or_backing(dir: &Directory, planned: &VolumeDef) -> Result<u64> {
 
 /// The size that a guest sees of an image.
 pub(super) fn capacity_of(path: &Path, format: ImageFormat) -> std::io::Result<u64> {
-    let file = File::open(path)?;
+    let file = cenote_image::open(path)?;
     match probe::describe(&file, format)?.capacity {
         Some(capacity) => Ok(capacity),
         None => cenote_image::ReadAt::size(&file),

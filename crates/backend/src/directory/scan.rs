@@ -14,8 +14,10 @@ use cenote_model::{Error, Job, Name, Result, VolumeDef};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, open, openat};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 impl Directory {
@@ -29,7 +31,7 @@ impl Directory {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             if is_hidden(name.to_bytes()) {
-                sweep(&self.path().join(name.to_string_lossy().as_ref()));
+                sweep(&self.path().join(OsStr::from_bytes(name.to_bytes())));
                 continue;
             }
             if !may_be_volume(entry.file_type()) {
@@ -87,9 +89,8 @@ impl Directory {
         volume.permissions.label = attributes::label(&file).map_err(|e| failed("get label of", e))?;
         volume.timestamps = Some(found.timestamps);
         if found.kind == FileType::Directory {
-            if is_ploop(&file) {
-                self.describe_ploop(&mut volume, Path::new(&path))?;
-            } else {
+            // One whose image cannot be read is a directory like any other.
+            if !is_ploop(&file) || self.describe_ploop(&mut volume, Path::new(&path)).is_err() {
                 volume.kind = VolumeKind::Dir;
                 volume.format = Some(VolumeFormat::Image(ImageFormat::Dir));
             }
@@ -162,15 +163,12 @@ impl Directory {
         }
     }
 
-    fn describe_ploop(&self, volume: &mut VolumeDef, path: &Path) -> Result<()> {
+    fn describe_ploop(&self, volume: &mut VolumeDef, path: &Path) -> io::Result<()> {
+        let file = cenote_image::open(&path.join(PLOOP_IMAGE))?;
+        let found = stat(&file)?;
+        self.describe_image(volume, &file, &found)?;
         volume.kind = VolumeKind::Ploop;
-        volume.format = Some(VolumeFormat::Image(ImageFormat::Ploop));
-        let image = path.join(PLOOP_IMAGE);
-        let opened = File::open(&image).and_then(|file| {
-            let found = stat(&file)?;
-            self.describe_image(volume, &file, &found)
-        });
-        opened.map_err(|e| Error::system(format!("cannot read header of file '{}'", image.display()), &e))
+        Ok(())
     }
 }
 
