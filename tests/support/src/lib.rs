@@ -9,6 +9,7 @@ mod libvirtd;
 pub use cenote::Cenote;
 pub use libvirtd::Libvirtd;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -38,7 +39,9 @@ fn need(present: bool, what: &str) -> bool {
             std::env::var_os("CENOTE_TEST_REQUIRE").is_none(),
             "{what} is missing, and CENOTE_TEST_REQUIRE allows no skipping"
         );
-        eprintln!("skipped: {what} is missing");
+        // Not `eprintln!`, which the test harness keeps to itself where a test passes.
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let _ = writeln!(std::io::stderr(), "skipped: {test}: {what} is missing");
     }
     present
 }
