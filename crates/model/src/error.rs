@@ -39,6 +39,7 @@ codes! {
     OperationDenied = 29, "operation forbidden for read only access", "operation forbidden: {}";
     XmlDetail = 35, "parser error", "{}";
     SystemError = 38, "system call error", "{}";
+    Rpc = 39, "RPC error", "{}";
     NoStoragePool = 49, "Storage pool not found", "Storage pool not found: {}";
     NoStorageVol = 50, "Storage volume not found", "Storage volume not found: {}";
     OperationInvalid = 55, "Requested operation is not valid", "Requested operation is not valid: {}";
@@ -76,6 +77,20 @@ pub enum Domain {
     Streams = 38,
 }
 
+impl Domain {
+    /// The domain with this number; those that storage does not use are `None`.
+    pub fn from_number(number: i32) -> Domain {
+        match number {
+            5 => Domain::Xml,
+            7 => Domain::Rpc,
+            18 => Domain::Storage,
+            30 => Domain::Secret,
+            38 => Domain::Streams,
+            _ => Domain::None,
+        }
+    }
+}
+
 /// An error with libvirt's code and domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
@@ -110,14 +125,26 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The phrase of its code; `{}` in it stands for the detail, if there is one.
+    pub fn phrase(&self) -> &'static str {
+        let (bare, with) = self.code.phrases();
+        if self.detail.is_empty() { bare } else { with }
+    }
+
+    /// The error whose whole message is known, the code's phrase with it.
+    pub fn from_message(code: Code, message: &str) -> Error {
+        let (bare, with) = code.phrases();
+        let (before, after) = with.split_once("{}").unwrap_or((with, ""));
+        let inner = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        let detail = if message == bare { "" } else { inner.unwrap_or(message) };
+        Error::new(code, detail)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bare, with) = self.code.phrases();
-        if self.detail.is_empty() {
-            f.write_str(bare)
-        } else {
-            f.write_str(&with.replacen("{}", &self.detail, 1))
-        }
+        f.write_str(&self.phrase().replacen("{}", &self.detail, 1))
     }
 }
 

@@ -1,0 +1,19 @@
+//! libvirt's wire protocol.
+//!
+//! A connection carries [frames](frame): a header and a payload in [XDR](xdr). What the payload of a call and its reply
+//! holds is in the table of [procedures]. Nothing here does I/O: a frame is made of bytes and turned into bytes, and
+//! every length in it is compared with what is there before memory is taken for it.
+//!
+//! The numbers and layouts are libvirt's: `virnetprotocol.x` and `remote_protocol.x` of version 11.3.
+
+#![warn(missing_docs)]
+
+mod error;
+pub mod frame;
+pub mod procedures;
+pub mod xdr;
+
+pub use error::WireError;
+pub use frame::{Frame, Header};
+pub use procedures::{Call, Procedure};
+pub use xdr::{Decode, Encode, XdrError};
