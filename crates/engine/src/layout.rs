@@ -44,6 +44,35 @@ impl Layout {
         Ok(Layout { default_pool: Some(root.join("images")), ..Layout::under(&root) })
     }
 
+    /// Where libvirt's system daemon keeps its state.
+    pub fn system() -> Layout {
+        let layout = Layout::under(Path::new("/"));
+        Layout { outlives_boot: false, ..layout.without_default_pool() }
+    }
+
+    /// Where libvirt's daemon of this user keeps its state.
+    pub fn session() -> Result<Layout> {
+        let missing =
+            |what: &str| Error::new(Code::InvalidArg, format!("{what} is not set: use --prefix DIR"));
+        let config = absolute("XDG_CONFIG_HOME")
+            .or_else(|| Some(absolute("HOME")?.join(".config")))
+            .ok_or_else(|| missing("HOME"))?
+            .join("libvirt");
+        let run = absolute("XDG_RUNTIME_DIR").ok_or_else(|| missing("XDG_RUNTIME_DIR"))?.join("libvirt");
+        Ok(Layout {
+            config: config.join("storage"),
+            run: run.join("storage"),
+            secrets: config.join("secrets"),
+            default_pool: None,
+            outlives_boot: true,
+        })
+    }
+
+    /// The same, where no `default` pool is made on the first use.
+    pub fn without_default_pool(self) -> Layout {
+        Layout { default_pool: None, ..self }
+    }
+
     /// The directory of definitions.
     pub fn config(&self) -> &Path {
         &self.config

@@ -2,7 +2,7 @@
 
 use crate::{Engine, PoolRef};
 use cenote_backend::{Driver, Pool, driver};
-use cenote_model::pool::Usage;
+use cenote_model::pool::{Usage, sanitize_path};
 use cenote_model::{Code, Error, Name, PoolDef, PoolKind, Result, Uuid, VolumeDef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
@@ -202,13 +202,27 @@ impl Engine {
     pub fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
         let entry = self.entry(pool)?;
         self.know(&entry, Knowledge::Measured)?;
-        Ok(entry.with(|state| PoolInfo {
-            kind: state.def.kind,
-            run: state.run,
-            usage: state.def.usage,
-            persistent: state.persistent,
-            autostart: state.autostart,
-        }))
+        Ok(published(&entry))
+    }
+
+    /// What is known of a pool without touching its storage: how full it is may be missing.
+    pub fn known_pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
+        Ok(published(&*self.entry(pool)?))
+    }
+
+    /// The active pool with this target path.
+    pub fn pool_by_target_path(&self, path: &str) -> Result<PoolRef> {
+        let clean = sanitize_path(path);
+        let is_there = |pool: &&Arc<PoolEntry>| {
+            pool.with(|state| state.run == PoolRun::Active && state.def.target_path() == Some(clean.as_str()))
+        };
+        self.registry().all().iter().find(is_there).map(|pool| pool.reference()).ok_or_else(|| {
+            let also = if clean == path { String::new() } else { format!(" ({clean})") };
+            Error::new(
+                Code::NoStoragePool,
+                format!("no storage pool with matching target path '{path}'{also}"),
+            )
+        })
     }
 
     /// The `<pool>` document: the definition in force.
@@ -308,4 +322,14 @@ pub(crate) fn driver_of(kind: PoolKind) -> Result<&'static Driver> {
 
 pub(crate) fn no_driver(kind: PoolKind) -> Error {
     Error::new(Code::Internal, format!("missing backend for pool type {} ({kind})", kind as u32))
+}
+
+fn published(entry: &PoolEntry) -> PoolInfo {
+    entry.with(|state| PoolInfo {
+        kind: state.def.kind,
+        run: state.run,
+        usage: state.def.usage,
+        persistent: state.persistent,
+        autostart: state.autostart,
+    })
 }

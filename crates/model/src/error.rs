@@ -100,12 +100,25 @@ pub struct Error {
     pub domain: Domain,
     /// What happened to which object; people read this. Without the code's own phrase.
     pub detail: String,
+    /// Whether the code's phrase belongs to the message.
+    wording: Wording,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wording {
+    Phrased,
+    Plain,
 }
 
 impl Error {
     /// A storage error.
     pub fn new(code: Code, detail: impl Into<String>) -> Error {
-        Error { code, domain: Domain::Storage, detail: detail.into() }
+        Error { code, domain: Domain::Storage, detail: detail.into(), wording: Wording::Phrased }
+    }
+
+    /// An error whose message is all that is said: libvirt says what is wrong with a function's argument so.
+    pub fn plain(code: Code, message: impl Into<String>) -> Error {
+        Error { wording: Wording::Plain, ..Error::new(code, message) }
     }
 
     /// A failed system call: what was tried, on which object, and the system's reason.
@@ -129,16 +142,22 @@ impl Error {
     /// The phrase of its code; `{}` in it stands for the detail, if there is one.
     pub fn phrase(&self) -> &'static str {
         let (bare, with) = self.code.phrases();
-        if self.detail.is_empty() { bare } else { with }
+        match self.wording {
+            Wording::Plain => "{}",
+            Wording::Phrased if self.detail.is_empty() => bare,
+            Wording::Phrased => with,
+        }
     }
 
     /// The error whose whole message is known, the code's phrase with it.
     pub fn from_message(code: Code, message: &str) -> Error {
         let (bare, with) = code.phrases();
         let (before, after) = with.split_once("{}").unwrap_or((with, ""));
-        let inner = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-        let detail = if message == bare { "" } else { inner.unwrap_or(message) };
-        Error::new(code, detail)
+        match message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)) {
+            _ if message == bare => Error::new(code, ""),
+            Some(detail) => Error::new(code, detail),
+            None => Error::plain(code, message),
+        }
     }
 }
 

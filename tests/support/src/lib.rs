@@ -4,10 +4,15 @@
 #![warn(missing_docs)]
 
 mod cenote;
+mod cenoted;
 mod libvirtd;
+pub mod lines;
+mod virsh;
 
 pub use cenote::Cenote;
+pub use cenoted::Cenoted;
 pub use libvirtd::Libvirtd;
+pub use virsh::virsh;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The real libvirtd, with its state in a directory of its own.
 
+use crate::virsh::{stop, virsh};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -50,28 +51,13 @@ impl Libvirtd {
 
     /// Runs virsh against it.
     pub fn virsh(&self, args: &[&str]) -> std::process::Output {
-        let mut virsh = Command::new("virsh");
-        // virsh picks the read-only socket by itself only where it chooses the path.
-        let uri = match args.contains(&"-r") {
-            true => self.uri().replace("libvirt-sock", "libvirt-sock-ro"),
-            false => self.uri(),
-        };
-        virsh.env("LIBVIRT_DEFAULT_URI", uri).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
-        virsh.args(args).output().expect("virsh")
+        virsh(&self.uri(), "libvirt-sock", args)
     }
 }
 
 impl Drop for Libvirtd {
     fn drop(&mut self) {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
-        let started = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            // It may take no notice.
-            if started.elapsed() > Duration::from_secs(3) {
-                let _ = self.child.kill();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        // It may take no notice.
+        stop(&mut self.child, Duration::from_secs(3));
     }
 }

@@ -1,0 +1,325 @@
+//! One connection: frames that come, and where they go.
+
+use crate::calls::{self, Answer};
+use crate::server::Server;
+use crate::streams::{self, Incoming};
+use cenote_model::event::{PoolChange, PoolEvent};
+use cenote_model::{Code, Domain, Error, Result, Uuid};
+use cenote_rpc::frame::{self, Frame, Header, Kind, LENGTH, Status};
+use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, StreamHole};
+use cenote_rpc::{Encode, Procedure, WireError, xdr};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+/// So many frames wait for a client that reads slowly; then what makes them waits too.
+const MAX_OUTGOING: usize = 32;
+/// So many calls of a client are worked on at once; then no more are read.
+const MAX_CALLS: usize = 32;
+/// So much may a client send before it has opened a connection to storage.
+const MAX_FIRST: usize = 64 << 10;
+
+/// What a connection may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    Everything,
+    Reading,
+}
+
+/// What an event callback is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    Lifecycle,
+    Refresh,
+}
+
+struct Callback {
+    kind: EventKind,
+    /// The pool; all, if there is none.
+    pool: Option<Uuid>,
+}
+
+#[derive(Default)]
+struct Callbacks {
+    registered: HashMap<i32, Callback>,
+    next: i32,
+}
+
+/// A client that is connected.
+pub(crate) struct Client {
+    pub(crate) server: Arc<Server>,
+    pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+    is_open: AtomicBool,
+    may_only_read: AtomicBool,
+    callbacks: Mutex<Callbacks>,
+    /// The streams that are open, by serial; `None` when the client has gone.
+    streams: Mutex<Option<HashMap<u32, mpsc::Sender<Incoming>>>>,
+    event_serial: AtomicU32,
+    /// The client has to go.
+    gone: Notify,
+}
+
+impl Client {
+    pub(crate) fn new(server: Arc<Server>, rights: Rights) -> (Arc<Client>, mpsc::Receiver<Vec<u8>>) {
+        let (outgoing, to_send) = mpsc::channel(MAX_OUTGOING);
+        let client = Client {
+            server,
+            outgoing,
+            is_open: AtomicBool::new(false),
+            may_only_read: AtomicBool::new(rights == Rights::Reading),
+            callbacks: Mutex::default(),
+            streams: Mutex::new(Some(HashMap::new())),
+            event_serial: AtomicU32::new(0),
+            gone: Notify::new(),
+        };
+        (Arc::new(client), to_send)
+    }
+
+    /// Opens the connection to storage.
+    pub(crate) fn open(&self, rights: Rights) -> Result<()> {
+        if self.is_open.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(Code::Internal, "connection already open").in_domain(Domain::Rpc));
+        }
+        if rights == Rights::Reading {
+            self.may_only_read.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn rights(&self) -> Rights {
+        if self.may_only_read.load(Ordering::Acquire) { Rights::Reading } else { Rights::Everything }
+    }
+
+    /// Registers a callback for events of a pool, or of all; returns its number.
+    pub(crate) fn watch(&self, kind: EventKind, pool: Option<Uuid>) -> i32 {
+        let mut callbacks = lock(&self.callbacks);
+        let number = callbacks.next;
+        callbacks.next += 1;
+        callbacks.registered.insert(number, Callback { kind, pool });
+        number
+    }
+
+    pub(crate) fn unwatch(&self, number: i32) -> Result<()> {
+        match lock(&self.callbacks).registered.remove(&number) {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                Code::Internal,
+                format!("storage pool event callback {number} not registered"),
+            )
+            .in_domain(Domain::Rpc)),
+        }
+    }
+
+    /// Sends an event to those callbacks that are for it. A client that does not take its events has to go, so that
+    /// nobody waits for it and nothing piles up.
+    pub(crate) fn tell(&self, event: &PoolEvent) {
+        let kind =
+            if event.change == PoolChange::Refreshed { EventKind::Refresh } else { EventKind::Lifecycle };
+        let numbers: Vec<i32> = lock(&self.callbacks)
+            .registered
+            .iter()
+            .filter(|(_, callback)| {
+                callback.kind == kind && callback.pool.is_none_or(|pool| pool == event.uuid)
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for callback in numbers {
+            let pool = PoolId { name: event.pool.to_string(), uuid: event.uuid };
+            let frame = match lifecycle_number(event.change) {
+                None => self.event(Procedure::StoragePoolEventRefresh, &PoolRefreshed { callback, pool }),
+                Some(event) => {
+                    let message = PoolLifecycle { callback, pool, event, detail: 0 };
+                    self.event(Procedure::StoragePoolEventLifecycle, &message)
+                }
+            };
+            if self.outgoing.try_send(frame).is_err() {
+                self.gone.notify_one();
+            }
+        }
+    }
+
+    fn event(&self, procedure: Procedure, message: &impl Encode) -> Vec<u8> {
+        let header = Header {
+            program: frame::REMOTE,
+            version: frame::VERSION,
+            procedure: procedure.number(),
+            kind: Kind::Message,
+            serial: self.event_serial.fetch_add(1, Ordering::Relaxed) + 1,
+            status: Status::Ok,
+        };
+        Frame { header, payload: xdr::to_bytes(message) }.to_bytes()
+    }
+
+    /// Makes a stream known under the serial of its call. If the client has gone, the stream finds that out at once.
+    pub(crate) fn add_stream(&self, serial: u32, stream: mpsc::Sender<Incoming>) {
+        if let Some(streams) = &mut *lock(&self.streams)
+            && streams.insert(serial, stream).is_none()
+        {
+            self.server.streams.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn remove_stream(&self, serial: u32) {
+        if let Some(streams) = &mut *lock(&self.streams)
+            && streams.remove(&serial).is_some()
+        {
+            self.server.streams.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Streams find that nobody sends to them any more, and nobody is told of events.
+    fn leave(&self) {
+        let left = lock(&self.streams).take().map_or(0, |streams| streams.len());
+        self.server.streams.fetch_sub(left, Ordering::AcqRel);
+        lock(&self.callbacks).registered.clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// `virStoragePoolEventLifecycleType`; a refresh is an event of another kind.
+fn lifecycle_number(change: PoolChange) -> Option<i32> {
+    match change {
+        PoolChange::Defined => Some(0),
+        PoolChange::Undefined => Some(1),
+        PoolChange::Started => Some(2),
+        PoolChange::Stopped => Some(3),
+        PoolChange::Created => Some(4),
+        PoolChange::Deleted => Some(5),
+        PoolChange::Refreshed => None,
+    }
+}
+
+/// Serves a client until it goes.
+pub(crate) async fn serve(client: Arc<Client>, stream: UnixStream, mut outgoing: mpsc::Receiver<Vec<u8>>) {
+    let (incoming, mut writer) = stream.into_split();
+    let sending = tokio::spawn(async move {
+        while let Some(frame) = outgoing.recv().await {
+            if writer.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::select! {
+        () = read(&client, incoming) => {}
+        () = client.gone.notified() => {}
+    }
+    client.leave();
+    sending.abort();
+}
+
+async fn read(client: &Arc<Client>, mut incoming: OwnedReadHalf) {
+    let calls = Arc::new(Semaphore::new(MAX_CALLS));
+    loop {
+        let mut length = [0; LENGTH];
+        if incoming.read_exact(&mut length).await.is_err() {
+            return;
+        }
+        let Some(rest) = Frame::rest(length) else { return };
+        if rest > MAX_FIRST && !client.is_open() {
+            return;
+        }
+        // Memory is taken as the bytes come, not as they are announced.
+        let mut bytes = Vec::new();
+        match (&mut incoming).take(rest as u64).read_to_end(&mut bytes).await {
+            Ok(read) if read == rest => {}
+            _ => return,
+        }
+        let Ok(frame) = Frame::from_rest(bytes) else { return };
+        let header = frame.header;
+        let is_ours = (header.program, header.version) == (frame::REMOTE, frame::VERSION);
+        match header.kind {
+            Kind::Message if header.program == frame::KEEPALIVE => keep_alive(client, header).await,
+            Kind::Call if is_ours => {
+                let Ok(slot) = Arc::clone(&calls).acquire_owned().await else { return };
+                let client = Arc::clone(client);
+                tokio::spawn(async move {
+                    answer(client, frame).await;
+                    drop(slot);
+                });
+            }
+            Kind::Call => {
+                let message = format!("Cannot find program {} version {}", header.program, header.version);
+                refuse(client, header, &rpc_error(message)).await;
+            }
+            Kind::Stream | Kind::StreamHole if is_ours => match pass_on(client, frame).await {
+                Ok(()) => {}
+                Err(_) => return,
+            },
+            // As libvirt does: what is no call gets no answer.
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn rpc_error(message: impl Into<String>) -> Error {
+    Error::new(Code::Rpc, message).in_domain(Domain::Rpc)
+}
+
+/// An answer that is nothing but an error.
+pub(crate) fn refusal(header: Header, kind: Kind, error: &Error) -> Vec<u8> {
+    let payload = xdr::to_bytes(&WireError::from(error));
+    Frame { header: header.answer(kind, Status::Error), payload }.to_bytes()
+}
+
+async fn refuse(client: &Client, header: Header, error: &Error) {
+    // Who has gone needs no answer.
+    let _ = client.outgoing.send(refusal(header, Kind::Reply, error)).await;
+}
+
+async fn keep_alive(client: &Client, header: Header) {
+    const PING: i32 = 1;
+    const PONG: i32 = 2;
+    if header.procedure == PING {
+        let pong = Frame { header: Header { procedure: PONG, ..header }, payload: Vec::new() };
+        let _ = client.outgoing.send(pong.to_bytes()).await;
+    }
+}
+
+/// Answers a call. It works on a thread where it may wait; the answer waits for the client without one.
+async fn answer(client: Arc<Client>, frame: Frame) {
+    let header = frame.header;
+    let working = Arc::clone(&client);
+    let answered = tokio::task::spawn_blocking(move || calls::answer(&working, header, &frame.payload)).await;
+    let failed = |_| Err(Error::new(Code::Internal, "the call broke off: this is a mistake in cenoted"));
+    match answered.unwrap_or_else(failed) {
+        Err(error) => refuse(&client, header, &error).await,
+        Ok(Answer { payload, download }) => {
+            let reply = Frame { header: header.answer(Kind::Reply, Status::Ok), payload };
+            if client.outgoing.send(reply.to_bytes()).await.is_ok()
+                && let Some(download) = download
+            {
+                streams::send(client, header, download).await;
+            }
+        }
+    }
+}
+
+/// Passes what belongs to a stream on to it. What comes after its end is dropped.
+async fn pass_on(client: &Client, frame: Frame) -> Result<(), xdr::XdrError> {
+    let serial = frame.header.serial;
+    let known = lock(&client.streams).as_ref().and_then(|streams| streams.get(&serial).cloned());
+    let Some(stream) = known else { return Ok(()) };
+    let incoming = match (frame.header.kind, frame.header.status) {
+        (Kind::StreamHole, _) => {
+            let hole: StreamHole = xdr::from_bytes(&frame.payload)?;
+            Incoming::Hole(hole.length)
+        }
+        (_, Status::Continue) => Incoming::Data(frame.payload),
+        (_, Status::Ok) => Incoming::Finish,
+        (_, Status::Error | Status::Other(_)) => Incoming::Abort,
+    };
+    // A full stream holds up the one who fills it, nobody else.
+    let _ = stream.send(incoming).await;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! `cenoted`: libvirt's storage daemon, on libvirt's sockets, with libvirt's files.
+//!
+//! A [`server`] accepts connections; each is a [`client`], which reads frames. A call is taken apart and answered in
+//! [`calls`], on a thread where it may wait for storage; data goes through [`streams`].
+
+mod args;
+mod calls;
+mod client;
+mod config;
+mod server;
+mod streams;
+
+use args::Args;
+use cenote_engine::{Access, Engine, Jobs, Layout};
+use cenote_host::Host;
+use cenote_model::Error;
+use server::Sockets;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Args::Run(prefix)) => prefix,
+        Ok(Args::Say(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => {
+            eprintln!("cenoted: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cenoted: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
+    let (layout, sockets) = match prefix {
+        Some(prefix) => (Layout::under(&prefix).without_default_pool(), Sockets::under(&prefix)),
+        None if rustix::process::geteuid().is_root() => (Layout::system(), Sockets::under("/".as_ref())),
+        None => (Layout::session()?, Sockets::session()?),
+    };
+    let config = config::read(&layout)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::system("cannot start threads", &e))?;
+    // The lock on the state is what keeps another daemon from serving it.
+    let engine = Arc::new(Engine::open(layout, Host::new(), Access::Write, Jobs::default())?);
+    let result = runtime.block_on(server::run(Arc::clone(&engine), &sockets, config));
+    engine.jobs().cancel_all();
+    // A call that hangs in the system must not keep the daemon from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result.and(engine.flush())
+}

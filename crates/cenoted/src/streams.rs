@@ -1,0 +1,194 @@
+//! Data on its way.
+//!
+//! An upload has a thread of its own, which writes what comes. A download is read piece by piece where it may wait,
+//! and sent from where waiting for a client costs no thread.
+
+use crate::client::{Client, refusal};
+use cenote_engine::{Chunk, Download, VolumeRef};
+use cenote_model::{Code, Domain, Error, Result};
+use cenote_rpc::frame::{Frame, Header, Kind, MAX_STREAM_DATA, Status};
+use cenote_rpc::procedures::StreamHole;
+use cenote_rpc::xdr;
+use std::sync::Arc;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot};
+
+/// So many pieces wait for being written.
+const MAX_INCOMING: usize = 16;
+
+/// What comes in on a stream.
+pub(crate) enum Incoming {
+    Data(Vec<u8>),
+    /// So many bytes that read as zeroes.
+    Hole(i64),
+    /// All has come.
+    Finish,
+    /// It shall end as it is.
+    Abort,
+}
+
+/// Whether holes are sent as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holes {
+    Kept,
+    Filled,
+}
+
+/// A download that is about to begin.
+pub(crate) struct Outgoing {
+    pub(crate) download: Download,
+    pub(crate) holes: Holes,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(client: &Client, header: Header, download: Download, holes: Holes) -> Outgoing {
+        let (sender, incoming) = mpsc::channel(MAX_INCOMING);
+        client.add_stream(header.serial, sender);
+        Outgoing { download, holes, incoming }
+    }
+}
+
+/// Begins an upload. Returns when the volume is open.
+pub(crate) fn receive(
+    client: &Arc<Client>,
+    header: Header,
+    volume: VolumeRef,
+    (offset, length): (u64, u64),
+    holes: Holes,
+) -> Result<()> {
+    let (sender, incoming) = mpsc::channel(MAX_INCOMING);
+    let (ready, is_ready) = oneshot::channel();
+    let writer = Arc::clone(client);
+    std::thread::Builder::new()
+        .name("upload".to_owned())
+        .spawn(move || {
+            let engine = Arc::clone(&writer.server.engine);
+            let upload = match engine.upload(&volume, offset, length) {
+                Ok(upload) => upload,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            // Before the client is told that it may send.
+            writer.add_stream(header.serial, sender);
+            let _ = ready.send(Ok(()));
+            let ended = write(upload, incoming, holes);
+            writer.remove_stream(header.serial);
+            if let Some(result) = ended {
+                let _ = writer.outgoing.blocking_send(end(header, &result));
+            }
+        })
+        .map_err(|e| Error::system("cannot start a thread for the upload", &e))?;
+    let broken = |_| Err(Error::new(Code::Internal, "the upload broke off: this is a mistake in cenoted"));
+    is_ready.blocking_recv().unwrap_or_else(broken)
+}
+
+/// Writes what comes to its end. `None` if the client has gone.
+fn write(
+    mut upload: cenote_engine::Upload<'_>,
+    mut incoming: mpsc::Receiver<Incoming>,
+    holes: Holes,
+) -> Option<Result<()>> {
+    loop {
+        let written = match incoming.blocking_recv()? {
+            Incoming::Data(data) => upload.write(&data),
+            Incoming::Hole(length) => match (holes, u64::try_from(length)) {
+                (Holes::Kept, Ok(length)) => upload.hole(length),
+                _ => Err(Error::new(Code::Rpc, "Unexpected stream hole").in_domain(Domain::Streams)),
+            },
+            Incoming::Finish => return Some(upload.finish()),
+            Incoming::Abort => return Some(Ok(())),
+        };
+        if written.is_err() {
+            return Some(written);
+        }
+    }
+}
+
+/// The last message of a stream.
+fn end(header: Header, result: &Result<()>) -> Vec<u8> {
+    match result {
+        Ok(()) => message(header, Status::Ok, Vec::new()),
+        Err(error) => refusal(header, Kind::Stream, error),
+    }
+}
+
+fn message(header: Header, status: Status, payload: Vec<u8>) -> Vec<u8> {
+    Frame { header: header.answer(Kind::Stream, status), payload }.to_bytes()
+}
+
+/// Sends a download to its end.
+pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing) {
+    let Outgoing { mut download, holes, mut incoming } = outgoing;
+    let ended = loop {
+        match incoming.try_recv() {
+            // A client may end it before all has come.
+            Ok(Incoming::Finish | Incoming::Abort) => break Some(Ok(())),
+            Ok(Incoming::Data(_) | Incoming::Hole(_)) => break Some(Err(unexpected())),
+            Err(TryRecvError::Disconnected) => break None,
+            Err(TryRecvError::Empty) => {}
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; MAX_STREAM_DATA];
+            let chunk = download.next(&mut buffer);
+            (download, chunk, buffer)
+        });
+        let Ok((back, chunk, mut buffer)) = read.await else { break None };
+        download = back;
+        let sent = match chunk {
+            Err(error) => break Some(Err(error)),
+            Ok(Chunk::Data(length)) => {
+                buffer.truncate(length);
+                client.outgoing.send(message(header, Status::Continue, buffer)).await.is_ok()
+            }
+            Ok(Chunk::Hole(length)) if holes == Holes::Filled => {
+                fill(&client, header, length, &mut incoming).await
+            }
+            Ok(Chunk::Hole(length)) => {
+                let payload = xdr::to_bytes(&StreamHole { length: length as i64, flags: 0 });
+                let header = header.answer(Kind::StreamHole, Status::Continue);
+                client.outgoing.send(Frame { header, payload }.to_bytes()).await.is_ok()
+            }
+            Ok(Chunk::End) => {
+                // An empty message says that this was all; the client has the last word.
+                let last = message(header, Status::Continue, Vec::new());
+                let _ = client.outgoing.send(last).await;
+                break match incoming.recv().await {
+                    Some(Incoming::Finish | Incoming::Abort) => Some(Ok(())),
+                    Some(_) => Some(Err(unexpected())),
+                    None => None,
+                };
+            }
+        };
+        if !sent {
+            break None;
+        }
+    };
+    client.remove_stream(header.serial);
+    if let Some(result) = ended {
+        let _ = client.outgoing.send(end(header, &result)).await;
+    }
+}
+
+fn unexpected() -> Error {
+    Error::new(Code::Rpc, "Unexpected data on a stream for reading").in_domain(Domain::Streams)
+}
+
+/// Sends zeroes, until the client wants no more.
+async fn fill(
+    client: &Client,
+    header: Header,
+    mut length: u64,
+    incoming: &mut mpsc::Receiver<Incoming>,
+) -> bool {
+    while length > 0 && incoming.is_empty() {
+        let step = length.min(MAX_STREAM_DATA as u64);
+        if client.outgoing.send(message(header, Status::Continue, vec![0; step as usize])).await.is_err() {
+            return false;
+        }
+        length -= step;
+    }
+    true
+}

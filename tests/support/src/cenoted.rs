@@ -1,0 +1,76 @@
+//! The daemon under test.
+
+use crate::virsh::{stop, virsh};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A cenoted that runs until the value is dropped.
+pub struct Cenoted {
+    child: Child,
+    prefix: PathBuf,
+}
+
+impl Cenoted {
+    /// Starts it and waits until its socket accepts.
+    pub fn start(program: &str, prefix: &Path) -> Cenoted {
+        std::fs::create_dir_all(prefix).unwrap();
+        let log = std::fs::File::create(prefix.join("cenoted.log")).unwrap();
+        let child = Command::new(program)
+            .arg("--prefix")
+            .arg(prefix)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("cenoted");
+        let cenoted = Cenoted { child, prefix: prefix.to_owned() };
+        let started = Instant::now();
+        while UnixStream::connect(cenoted.socket()).is_err() {
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "cenoted does not accept: {}",
+                cenoted.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        cenoted
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.prefix.join("run/libvirt/virtstoraged-sock")
+    }
+
+    /// The address of its socket.
+    pub fn uri(&self) -> String {
+        format!("storage+unix:///system?mode=legacy&socket={}", self.socket().display())
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.prefix.join("cenoted.log")).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs virsh against it.
+    pub fn virsh(&self, args: &[&str]) -> Output {
+        virsh(&self.uri(), "virtstoraged-sock", args)
+    }
+
+    /// Ends it with SIGTERM. Says whether it ended by itself within this time.
+    pub fn stop(mut self, within: Duration) -> bool {
+        stop(&mut self.child, within)
+    }
+}
+
+impl Drop for Cenoted {
+    fn drop(&mut self) {
+        stop(&mut self.child, Duration::from_secs(8));
+    }
+}

@@ -1,0 +1,147 @@
+//! The same command lines on two sides, compared.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// What a side answered, with what must differ made alike.
+#[derive(PartialEq, Eq)]
+struct Answer {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    fn new(output: &Output, root: &Path) -> Answer {
+        let text = |bytes: &[u8]| normalize(&String::from_utf8_lossy(bytes), root);
+        Answer { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {:?}\n{}{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// Paths, UUIDs and times differ between the sides, and so does how full the file system is from one moment to the
+/// next.
+fn normalize(text: &str, root: &Path) -> String {
+    let text = text.replace(root.to_str().unwrap(), "{D}");
+    let mut in_pool = false;
+    let mut out = String::new();
+    for line in text.split_inclusive('\n') {
+        in_pool = (in_pool || line.starts_with("<pool ")) && !line.starts_with("</pool>");
+        let trimmed = line.trim_start();
+        let is_time =
+            ["<atime>", "<mtime>", "<ctime>", "<btime>"].iter().any(|time| trimmed.starts_with(time));
+        let is_fullness = (in_pool
+            && (trimmed.starts_with("<allocation") || trimmed.starts_with("<available")))
+            || line.starts_with("Available:");
+        if is_time || is_fullness {
+            let label = trimmed.find(['>', ' ', ':']).unwrap_or(trimmed.len());
+            let _ = writeln!(out, "{}…", &trimmed[..label]);
+        } else {
+            out.push_str(&without_uuids(line));
+        }
+    }
+    out
+}
+
+fn without_uuids(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(end) = rest.char_indices().nth(36).map_or(Some(rest.len()), |(end, _)| Some(end)) {
+        let candidate = &rest[..end];
+        let looks = candidate.len() == 36
+            && candidate.bytes().enumerate().all(|(i, c)| match i {
+                8 | 13 | 18 | 23 => c == b'-',
+                _ => c.is_ascii_hexdigit(),
+            });
+        if looks && candidate != "00000000-0000-0000-0000-000000000000" {
+            out.push_str("UUID");
+            rest = &rest[end..];
+        } else {
+            let Some(c) = rest.chars().next() else { break };
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    out
+}
+
+/// Splits a line as a shell would, for the few forms that the list uses.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// One of the two that are compared.
+pub struct Side<'s> {
+    /// A directory of its own, which `{D}` in a line stands for.
+    pub root: &'s Path,
+    /// Runs a command line.
+    pub run: &'s dyn Fn(&[String]) -> Output,
+}
+
+/// Sends every line of a list through both sides. Lines that begin with `! ` are for a shell, on both roots; `~NAME`
+/// says that the next line is answered differently, for the reason that `differences` has under the heading NAME, and
+/// `~NAME WHO` that it is so only where our side is WHO. Panics with all that is not as it should be.
+pub fn compare(list: &str, differences: &str, who: &str, theirs: &Side<'_>, ours: &Side<'_>) {
+    let (mut alike, mut different, mut wrong) = (0, 0, String::new());
+    let mut reason = None;
+    for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with("# ") && *line != "#") {
+        if let Some(script) = line.strip_prefix("! ") {
+            for root in [theirs.root, ours.root] {
+                let script = script.replace("{D}", root.to_str().unwrap());
+                let status = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).status().unwrap();
+                if !status.success() {
+                    let _ = writeln!(wrong, "=== failed in {}: {script}", root.display());
+                }
+            }
+            continue;
+        }
+        if let Some(mark) = line.strip_prefix('~') {
+            let (id, only) = mark.split_once(' ').unwrap_or((mark, who));
+            assert!(differences.contains(&format!("### {id}\n")), "{id} is in no list of differences");
+            reason = (only == who).then_some(id);
+            continue;
+        }
+        let answer = |side: &Side<'_>| {
+            let line = line.replace("{D}", side.root.to_str().unwrap());
+            let words = match line.strip_prefix("@ ") {
+                Some(line) => vec![line.to_owned()],
+                None => words(&line),
+            };
+            Answer::new(&(side.run)(&words), side.root)
+        };
+        let (their_answer, our_answer) = (answer(theirs), answer(ours));
+        match (their_answer == our_answer, reason.take()) {
+            (true, None) => alike += 1,
+            (false, Some(_)) => different += 1,
+            (true, Some(id)) => {
+                let _ = writeln!(wrong, "=== {line}\nis answered alike, but said to differ: {id}");
+            }
+            (false, None) => {
+                let _ = writeln!(wrong, "=== {line}\n--- theirs: {their_answer}--- ours: {our_answer}");
+            }
+        }
+    }
+    eprintln!("{alike} answered alike, {different} differently for reasons given");
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(alike >= 150);
+}

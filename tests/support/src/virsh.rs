@@ -1,0 +1,32 @@
+//! virsh, and the daemons that it speaks to.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Runs virsh at this address, which names the socket `socket` of a daemon.
+pub fn virsh(uri: &str, socket: &str, args: &[&str]) -> Output {
+    // virsh picks the read-only socket by itself only where it chooses the path.
+    let uri = match args.contains(&"-r") {
+        true => uri.replace(socket, &format!("{socket}-ro")),
+        false => uri.to_owned(),
+    };
+    let mut virsh = Command::new("virsh");
+    virsh.env("LIBVIRT_DEFAULT_URI", uri).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    virsh.args(args).output().expect("virsh")
+}
+
+/// Ends a daemon, and kills it if it does not end within this time. Says whether it ended by itself.
+pub(crate) fn stop(child: &mut Child, within: Duration) -> bool {
+    let pid = child.id().to_string();
+    let _ = Command::new("kill").args(["-TERM", &pid]).status();
+    let started = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) {
+        if started.elapsed() > within {
+            let _ = child.kill();
+            let _ = child.wait();
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
