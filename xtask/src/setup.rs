@@ -5,19 +5,23 @@ use std::path::Path;
 use std::process::Command;
 
 /// From the release itself.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 18] = [
     "attr",
     "btrfs-progs",
     "e2fsprogs",
     "g++",
     "gcc",
+    "golang-github-digitalocean-go-libvirt-dev",
+    "golang-go",
     "iproute2",
+    "libsys-virt-perl",
     "libxml2-utils",
     "lvm2",
     "mount",
     "parted",
     "procps",
     "python3",
+    "python3-libvirt",
     "util-linux",
     "xfsprogs",
 ];

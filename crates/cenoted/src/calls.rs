@@ -326,7 +326,7 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
         Procedure::StorageVolDelete => run::<calls::StorageVolDelete>(payload, |(volume, flags)| {
             const ZEROED: u32 = 1;
             const WITH_SNAPSHOTS: u32 = 2;
-            check_flags(flags, ZEROED | WITH_SNAPSHOTS, "storageVolDelete")?;
+            check_flags(flags, ZEROED | WITH_SNAPSHOTS, "virStorageBackendVolDeleteLocal")?;
             let options =
                 DeleteOptions { zeroed: flags & ZEROED != 0, with_snapshots: flags & WITH_SNAPSHOTS != 0 };
             engine.delete_volume(&volume_ref(volume)?, options)
@@ -354,7 +354,7 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
             })
         }),
         Procedure::StorageVolWipe => run::<calls::StorageVolWipe>(payload, |(volume, flags)| {
-            check_flags(flags, 0, "storageVolWipe")?;
+            check_flags(flags, 0, "storageVolWipePattern")?;
             engine.wipe_volume(&volume_ref(volume)?, WipeAlgorithm::Zero)
         }),
         Procedure::StorageVolWipePattern => {
@@ -394,10 +394,14 @@ fn check_flags(flags: u32, known: u32, function: &str) -> Result<()> {
     }
 }
 
-fn exclusive(flags: u32, (one, one_name): (u32, &str), (other, other_name): (u32, &str)) -> Result<()> {
-    if flags & one != 0 && flags & other != 0 {
-        let message = format!("Flags '{one_name}' and '{other_name}' are mutually exclusive");
-        return Err(Error::plain(Code::InvalidArg, message));
+/// libvirt's words, in which the flags of building stand for those of creating too.
+fn exclusive(flags: u32, overwrite: u32, no_overwrite: u32) -> Result<()> {
+    if flags & overwrite != 0 && flags & no_overwrite != 0 {
+        return Err(Error::plain(
+            Code::InvalidArg,
+            "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually \
+             exclusive",
+        ));
     }
     Ok(())
 }
@@ -411,11 +415,7 @@ fn build_first(flags: u32, function: &str) -> Result<BuildFirst> {
     const OVERWRITE: u32 = 2;
     const NO_OVERWRITE: u32 = 4;
     check_flags(flags, BUILD | OVERWRITE | NO_OVERWRITE, function)?;
-    exclusive(
-        flags,
-        (OVERWRITE, "VIR_STORAGE_POOL_CREATE_WITH_BUILD_OVERWRITE"),
-        (NO_OVERWRITE, "VIR_STORAGE_POOL_CREATE_WITH_BUILD_NO_OVERWRITE"),
-    )?;
+    exclusive(flags, OVERWRITE, NO_OVERWRITE)?;
     Ok(match flags {
         0 => BuildFirst::No,
         flags if flags & OVERWRITE != 0 => BuildFirst::Yes(Overwrite::Allow),
@@ -431,11 +431,7 @@ fn overwrite(flags: u32) -> Result<Overwrite> {
     const NO_OVERWRITE: u32 = 4;
     const OVERWRITE: u32 = 8;
     check_flags(flags, REPAIR | RESIZE | NO_OVERWRITE | OVERWRITE, "storagePoolBuild")?;
-    exclusive(
-        flags,
-        (OVERWRITE, "VIR_STORAGE_POOL_BUILD_OVERWRITE"),
-        (NO_OVERWRITE, "VIR_STORAGE_POOL_BUILD_NO_OVERWRITE"),
-    )?;
+    exclusive(flags, OVERWRITE, NO_OVERWRITE)?;
     Ok(match flags {
         flags if flags & NO_OVERWRITE != 0 => Overwrite::Refuse,
         flags if flags & OVERWRITE != 0 => Overwrite::Allow,

@@ -152,6 +152,8 @@ pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing
                 client.outgoing.send(Frame { header, payload }.to_bytes()).await.is_ok()
             }
             Ok(Chunk::End) => {
+                // Who has got all may go on with the volume, before the last words are said.
+                drop(download);
                 // An empty message says that this was all; the client has the last word.
                 let last = message(header, Status::Continue, Vec::new());
                 let _ = client.outgoing.send(last).await;

@@ -5,6 +5,7 @@ use crate::pool::PoolEntry;
 use crate::volumes::{Busy, content_of};
 use crate::{Engine, VolumeRef};
 use cenote_backend::{Access, Pool, VolumeIo};
+use cenote_model::event::PoolChange;
 use cenote_model::{Code, Domain, Error, Name, Result};
 use std::io;
 use std::sync::Arc;
@@ -126,6 +127,8 @@ impl Drop for Upload<'_> {
         if let Some(volumes) = self.backend.volumes() {
             let _ = self.engine.look_again(&self.entry, volumes, &self.name);
         }
+        // As libvirt does, which reads the whole pool again.
+        self.engine.emit(&self.entry, PoolChange::Refreshed);
     }
 }
 

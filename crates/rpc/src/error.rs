@@ -12,7 +12,7 @@ pub struct WireError {
     pub domain: i32,
     /// The whole message, the code's own phrase with it.
     pub message: Option<String>,
-    /// The phrase with `%s` for the detail.
+    /// The phrase, with `%1$s` for the detail.
     pub phrase: Option<String>,
     /// The detail alone.
     pub detail: Option<String>,
@@ -23,12 +23,18 @@ const LEVEL: i32 = 2;
 
 impl From<&Error> for WireError {
     fn from(error: &Error) -> WireError {
+        let phrase = match error.phrase() {
+            "{}" => "%s".to_owned(),
+            phrase => phrase.replacen("{}", "%1$s", 1),
+        };
+        // Of a wrong argument libvirt says here in which of its own functions that is.
+        let has_parts = phrase != "%s" || error.code != Code::InvalidArg;
         WireError {
             code: error.code as i32,
             domain: error.domain as i32,
             message: Some(error.to_string()),
-            phrase: Some(error.phrase().replacen("{}", "%s", 1)),
-            detail: (!error.detail.is_empty()).then(|| error.detail.clone()),
+            phrase: has_parts.then_some(phrase),
+            detail: (has_parts && !error.detail.is_empty()).then(|| error.detail.clone()),
         }
     }
 }

@@ -27,9 +27,6 @@ pub enum XdrError {
     /// A string is no UTF-8, or has a NUL in it.
     #[error("a string in the payload is no text")]
     NoText,
-    /// An optional value that is neither there nor not there.
-    #[error("an optional value in the payload is neither present nor absent")]
-    NoOption,
 }
 
 /// What can be written.
@@ -160,10 +157,10 @@ impl<T: Encode> Encode for Option<T> {
 
 impl<T: Decode> Decode for Option<T> {
     fn decode(input: &mut Input<'_>) -> Result<Option<T>, XdrError> {
+        // Other numbers than 1 say yes too, as in libvirt's decoder: there is a client that sends them.
         match u32::decode(input)? {
             0 => Ok(None),
-            1 => Ok(Some(T::decode(input)?)),
-            _ => Err(XdrError::NoOption),
+            _ => Ok(Some(T::decode(input)?)),
         }
     }
 }
@@ -268,7 +265,7 @@ mod tests {
         assert_eq!(from_bytes::<Vec<u32>>(b"\0\0\x40\0\0\0\0\x01"), Err(XdrError::Short));
         assert_eq!(from_bytes::<String>(b"\0\0\0\x01\0\0\0\0"), Err(XdrError::NoText));
         assert_eq!(from_bytes::<String>(b"\0\0\0\x01\xff\0\0\0"), Err(XdrError::NoText));
-        assert_eq!(from_bytes::<Option<u32>>(b"\0\0\0\x02\0\0\0\0"), Err(XdrError::NoOption));
+        assert_eq!(from_bytes::<Option<u32>>(b"\x01\0\0\0\0\0\0\x07"), Ok(Some(7)));
     }
 
     proptest! {

@@ -45,8 +45,12 @@ impl Libvirtd {
 
     /// The address of its socket.
     pub fn uri(&self) -> String {
-        let socket = self.prefix.join("run/libvirt/libvirt-sock");
-        format!("storage+unix:///system?mode=legacy&socket={}", socket.display())
+        format!("storage+unix:///system?mode=legacy&socket={}", self.socket().display())
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.prefix.join("run/libvirt/libvirt-sock")
     }
 
     /// Runs virsh against it.

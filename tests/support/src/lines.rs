@@ -27,7 +27,7 @@ impl std::fmt::Display for Answer {
 
 /// Paths, UUIDs and times differ between the sides, and so does how full the file system is from one moment to the
 /// next.
-fn normalize(text: &str, root: &Path) -> String {
+pub fn normalize(text: &str, root: &Path) -> String {
     let text = text.replace(root.to_str().unwrap(), "{D}");
     let mut in_pool = false;
     let mut out = String::new();

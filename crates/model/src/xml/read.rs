@@ -109,7 +109,6 @@ fn parse(text: &str) -> Result<roxmltree::Document<'_>> {
         let reason = reason.rsplit_once(" at ").map_or(reason.as_str(), |(reason, _)| reason);
         let shown: String = line.chars().take(200).collect();
         Error::new(Code::XmlDetail, format!("at line {}: {reason}\n{shown}\n{pointer}^", at.row))
-            .in_domain(Domain::Xml)
     })
 }
 
