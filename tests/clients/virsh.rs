@@ -31,7 +31,7 @@ fn virsh_and_cenote_answer_alike() {
     compare(
         COMMANDS,
         DIFFERENCES,
-        "cenote",
+        "embedded",
         &Side { root: &theirs, run: &virsh },
         &Side { root: &ours, run: &cenote },
     );

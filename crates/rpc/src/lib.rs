@@ -1,13 +1,14 @@
 //! libvirt's wire protocol.
 //!
 //! A connection carries [frames](frame): a header and a payload in [XDR](xdr). What the payload of a call and its reply
-//! holds is in the table of [procedures]. Nothing here does I/O: a frame is made of bytes and turned into bytes, and
-//! every length in it is compared with what is there before memory is taken for it.
+//! holds is in the table of [procedures]. A frame is made of bytes and turned into bytes, and every length in it is
+//! compared with what is there before memory is taken for it. [`client`] is the side that calls.
 //!
 //! The numbers and layouts are libvirt's: `virnetprotocol.x` and `remote_protocol.x` of version 11.3.
 
 #![warn(missing_docs)]
 
+pub mod client;
 mod error;
 pub mod frame;
 pub mod procedures;

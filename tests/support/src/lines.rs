@@ -99,8 +99,9 @@ pub struct Side<'s> {
 }
 
 /// Sends every line of a list through both sides. Lines that begin with `! ` are for a shell, on both roots; `~NAME`
-/// says that the next line is answered differently, for the reason that `differences` has under the heading NAME, and
-/// `~NAME WHO` that it is so only where our side is WHO. Panics with all that is not as it should be.
+/// says that our engine answers the next line differently, for the reason that `differences` has under the heading NAME,
+/// and `~NAME WHO...` that it is so where our side is one of these: `embedded` (cenote by itself), `cenoted` (virsh on
+/// cenoted), `remote` (cenote on cenoted), `libvirtd` (cenote on libvirtd). Panics with all that is not as it should be.
 pub fn compare(list: &str, differences: &str, who: &str, theirs: &Side<'_>, ours: &Side<'_>) {
     let (mut alike, mut different, mut wrong) = (0, 0, String::new());
     let mut reason = None;
@@ -116,9 +117,9 @@ pub fn compare(list: &str, differences: &str, who: &str, theirs: &Side<'_>, ours
             continue;
         }
         if let Some(mark) = line.strip_prefix('~') {
-            let (id, only) = mark.split_once(' ').unwrap_or((mark, who));
+            let (id, sides) = mark.split_once(' ').unwrap_or((mark, "embedded cenoted remote"));
             assert!(differences.contains(&format!("### {id}\n")), "{id} is in no list of differences");
-            reason = (only == who).then_some(id);
+            reason = sides.split(' ').any(|side| side == who).then_some(id);
             continue;
         }
         let answer = |side: &Side<'_>| {

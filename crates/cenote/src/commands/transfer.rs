@@ -1,6 +1,6 @@
 //! Data between volumes and files.
 
-use crate::connection::{DownloadStream, UploadStream};
+use crate::connection::{DownloadStream, Holes, UploadStream};
 use crate::failure::{Context, Failure, Outcome};
 use cenote_engine::Chunk;
 use rustix::fs::{SeekFrom, seek};
@@ -9,15 +9,6 @@ use std::io::{Read, Write};
 
 /// The pieces in which data goes.
 const PIECE: usize = 1 << 20;
-
-/// Whether holes travel as holes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holes {
-    /// They do.
-    Kept,
-    /// They travel as zeroes.
-    Filled,
-}
 
 /// Sends a file's content, at most `length` bytes of it.
 pub(super) fn send(

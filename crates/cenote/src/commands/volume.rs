@@ -1,11 +1,12 @@
 //! Commands about volumes.
 
-use super::transfer::{Holes, receive, send};
+use super::transfer::{receive, send};
 use super::{
     FILE, POOL, VALIDATE, WRAP, XPATH, pool_option, pretty, print_xml, read_xml_file, size_option,
     sort_by_name, volume_option,
 };
 use crate::command::{Arguments, Command, Completion, Opt, Run, Session};
+use crate::connection::Holes;
 use crate::failure::{Context, Failure, Outcome};
 use crate::xpath::{self, Wrap};
 use cenote_engine::{PoolRef, VolumeInfo, VolumeRef};
@@ -340,7 +341,7 @@ fn upload(session: &Session<'_>, arguments: &Arguments) -> Outcome {
     let path = arguments.required("file")?;
     let text = arguments.required("vol")?;
     let file = File::open(path).map_err(|_| Failure::said(format!("cannot read {path}")))?;
-    let stream = session.connection.upload(&volume, offset, length.unwrap_or(0));
+    let stream = session.connection.upload(&volume, offset, length.unwrap_or(0), holes(arguments));
     let stream = stream.context(|| format!("cannot upload to volume {text}"))?;
     send(&file, path, text, length, holes(arguments), stream)?;
     if session.out.is_json() {
@@ -365,7 +366,7 @@ fn download(session: &Session<'_>, arguments: &Arguments) -> Outcome {
     let file = file.map_err(|_| Failure::said(format!("cannot create {path}")))?;
     let received = session
         .connection
-        .download(&volume, offset, length)
+        .download(&volume, offset, length, holes(arguments))
         .context(|| format!("cannot download from volume {text}"))
         .and_then(|stream| receive(&file, path, text, holes(arguments), stream));
     if received.is_err() && is_new {

@@ -1,7 +1,9 @@
 //! The engine, in this process.
 
 use super::watch::StateWatch;
-use super::{Connection, DownloadStream, Intent, ListedVolume, Permission, UploadStream, Watch, Which};
+use super::{
+    Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
+};
 use cenote_engine::{
     Access, Chunk, Download, Engine, Jobs, Layout, PoolInfo, PoolRef, Upload, VolumeInfo, VolumeRef,
 };
@@ -221,11 +223,23 @@ impl Connection for Embedded {
         self.change("virStorageVolWipePattern")?.wipe_volume(volume, algorithm)
     }
 
-    fn upload(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Box<dyn UploadStream + '_>> {
+    fn upload(
+        &self,
+        volume: &VolumeRef,
+        offset: u64,
+        length: u64,
+        _holes: Holes,
+    ) -> Result<Box<dyn UploadStream + '_>> {
         Ok(Box::new(self.change("virStorageVolUpload")?.upload(volume, offset, length)?))
     }
 
-    fn download(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Box<dyn DownloadStream>> {
+    fn download(
+        &self,
+        volume: &VolumeRef,
+        offset: u64,
+        length: u64,
+        _holes: Holes,
+    ) -> Result<Box<dyn DownloadStream>> {
         Ok(Box::new(self.change("virStorageVolDownload")?.download(volume, offset, length)?))
     }
 }

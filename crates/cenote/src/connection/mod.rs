@@ -1,11 +1,16 @@
 //! The storage that commands work on, wherever it is.
 //!
-//! [`Connection`] is the seam: the commands know nothing else. [`Embedded`] works in-process.
+//! [`Connection`] is the seam: the commands know nothing else. [`Embedded`] works in-process, [`Remote`] has a daemon
+//! work.
 
+mod address;
 mod embedded;
+mod remote;
 mod watch;
 
-pub(crate) use embedded::Embedded;
+use address::Address;
+use embedded::Embedded;
+use remote::Remote;
 
 use crate::args::Options;
 use cenote_engine::{Chunk, Jobs, Layout, PoolInfo, PoolRef, VolumeInfo, VolumeRef};
@@ -14,7 +19,8 @@ use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::{Code, Error, Result, Uuid};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a command is going to do.
@@ -39,6 +45,15 @@ pub(crate) struct ListedVolume {
     pub(crate) path: String,
     pub(crate) format: Option<&'static str>,
     pub(crate) info: VolumeInfo,
+}
+
+/// Whether holes travel as holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holes {
+    /// They do.
+    Kept,
+    /// They travel as zeroes.
+    Filled,
 }
 
 /// Data on its way into a volume.
@@ -110,8 +125,20 @@ pub(crate) trait Connection {
     fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()>;
     fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()>;
     fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()>;
-    fn upload(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Box<dyn UploadStream + '_>>;
-    fn download(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Box<dyn DownloadStream>>;
+    fn upload(
+        &self,
+        volume: &VolumeRef,
+        offset: u64,
+        length: u64,
+        holes: Holes,
+    ) -> Result<Box<dyn UploadStream + '_>>;
+    fn download(
+        &self,
+        volume: &VolumeRef,
+        offset: u64,
+        length: u64,
+        holes: Holes,
+    ) -> Result<Box<dyn DownloadStream>>;
 }
 
 /// Whether changes are allowed.
@@ -121,12 +148,18 @@ pub(crate) enum Permission {
     LookOnly,
 }
 
-/// The connection that the options ask for: `-c`, then `CENOTE_URI`, then the embedded state.
+/// The connection that the options ask for: `-c`, then `CENOTE_URI`, then the daemon that serves the state, then the
+/// state itself.
 pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
     let permission = if options.read_only { Permission::LookOnly } else { Permission::Everything };
     let uri = options.uri.clone().or_else(|| std::env::var("CENOTE_URI").ok()).unwrap_or_default();
     let layout = match (uri.strip_prefix("embedded:"), &options.prefix) {
-        (None, _) if !uri.is_empty() => return Err(Error::new(Code::NoConnect, uri)),
+        (None, _) if !uri.is_empty() => {
+            return Ok(Box::new(Remote::open(Address::parse(&uri)?, permission)?));
+        }
+        (None, prefix) if let Some(daemon) = daemon_of(prefix.as_deref())? => {
+            return Ok(Box::new(Remote::open(Address::socket(&daemon), permission)?));
+        }
         (None | Some(""), None) => Layout::embedded()?,
         (None | Some(""), Some(prefix)) => Layout::under(&absolute(prefix)?),
         (Some(path), _) => match path.strip_prefix("//").unwrap_or(path) {
@@ -137,7 +170,20 @@ pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
     Ok(Box::new(Embedded::new(layout, permission)))
 }
 
-fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+/// The socket of a cenoted that serves this prefix, or this user, and answers.
+fn daemon_of(prefix: Option<&Path>) -> Result<Option<PathBuf>> {
+    let folder = match prefix {
+        Some(prefix) => absolute(prefix)?.join("run"),
+        None => match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(run) => PathBuf::from(run),
+            None => return Ok(None),
+        },
+    };
+    let socket = folder.join("libvirt/virtstoraged-sock");
+    Ok(UnixStream::connect(&socket).is_ok().then_some(socket))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|e| Error::system(format!("cannot find the directory '{}'", path.display()), &e))
 }

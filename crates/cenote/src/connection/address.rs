@@ -1,0 +1,207 @@
+//! Where a daemon is: libvirt's URIs, as far as they lead to storage.
+
+use super::Permission;
+use cenote_model::{Code, Error, Result};
+use cenote_rpc::client::Client;
+use std::fmt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where a daemon is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// The URI as it was given.
+    uri: String,
+    /// `system` or `session`.
+    path: String,
+    way: Way,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    /// A socket on this machine; without one, that of the first daemon that answers.
+    Socket(Option<PathBuf>),
+    /// `virt-ssh-helper`, or netcat, on another machine.
+    Ssh { host: String, user: Option<String>, port: Option<String>, socket: Option<PathBuf> },
+}
+
+impl Address {
+    /// The address in a URI: `storage:///system`, `storage+unix:///system?socket=PATH`, `storage+ssh://HOST/system`.
+    pub(crate) fn parse(uri: &str) -> Result<Address> {
+        let refused = || Error::new(Code::NoConnect, uri);
+        let (scheme, rest) = uri.split_once("://").ok_or_else(refused)?;
+        let (driver, transport) = scheme.split_once('+').unwrap_or((scheme, ""));
+        if driver != "storage" {
+            return Err(refused());
+        }
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (host, path) = place.split_once('/').ok_or_else(refused)?;
+        if !matches!(path, "system" | "session") {
+            return Err(refused());
+        }
+        let socket = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("socket="))
+            .map(|path| decode(path).map(PathBuf::from).ok_or_else(refused))
+            .transpose()?;
+        let way = match (transport, host) {
+            ("" | "unix", "") => Way::Socket(socket),
+            ("ssh", host) if !host.is_empty() => {
+                let (user, host) =
+                    host.split_once('@').map_or((None, host), |(user, host)| (Some(user), host));
+                let (host, port) =
+                    host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port)));
+                // ssh takes what begins with a hyphen for an option.
+                if host.starts_with('-') || user.is_some_and(|user| user.starts_with('-')) {
+                    return Err(refused());
+                }
+                Way::Ssh {
+                    host: host.to_owned(),
+                    user: user.map(str::to_owned),
+                    port: port.map(str::to_owned),
+                    socket,
+                }
+            }
+            _ => return Err(refused()),
+        };
+        Ok(Address { uri: uri.to_owned(), path: path.to_owned(), way })
+    }
+
+    /// A daemon's socket on this machine.
+    pub(crate) fn socket(socket: &Path) -> Address {
+        let path = if rustix::process::geteuid().is_root() { "system" } else { "session" };
+        Address {
+            uri: format!("storage+unix:///{path}?socket={}", socket.display()),
+            path: path.to_owned(),
+            way: Way::Socket(Some(socket.to_owned())),
+        }
+    }
+
+    /// The driver's URI, which the daemon is asked to open.
+    pub(crate) fn driver(&self) -> String {
+        format!("storage:///{}", self.path)
+    }
+
+    /// Connects.
+    pub(crate) fn connect(&self, permission: Permission) -> Result<Client> {
+        match &self.way {
+            Way::Socket(Some(socket)) => connect(socket),
+            Way::Socket(None) => {
+                let read_only = if permission == Permission::LookOnly { "-ro" } else { "" };
+                let folder = self.folder()?;
+                connect(&folder.join(format!("virtstoraged-sock{read_only}"))).or_else(|error| {
+                    connect(&folder.join(format!("libvirt-sock{read_only}"))).map_err(|_| error)
+                })
+            }
+            Way::Ssh { host, user, port, socket } => {
+                let mut ssh = Command::new("ssh");
+                ssh.args(["-T", "-e", "none"]);
+                ssh.args(port.iter().flat_map(|port| ["-p", port]));
+                ssh.args(user.iter().flat_map(|user| ["-l", user]));
+                ssh.args(["--", host]).arg(self.remote_command(socket.as_deref(), permission));
+                let mut child = ssh
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .map_err(|e| Error::system("cannot run ssh", &e))?;
+                match (child.stdout.take(), child.stdin.take()) {
+                    (Some(reader), Some(writer)) => Ok(Client::new(reader, writer)),
+                    _ => Err(Error::new(Code::Internal, "ssh has no pipes")),
+                }
+            }
+        }
+    }
+
+    /// What is run on the other machine: the helper, which finds the socket, or netcat on a socket that is named.
+    fn remote_command(&self, socket: Option<&Path>, permission: Permission) -> String {
+        match socket {
+            Some(socket) => format!("nc -U {}", quoted(&socket.display().to_string())),
+            None if permission == Permission::LookOnly => {
+                format!("virt-ssh-helper -r {}", quoted(&self.driver()))
+            }
+            None => format!("virt-ssh-helper {}", quoted(&self.driver())),
+        }
+    }
+
+    /// Where the sockets of this machine are.
+    fn folder(&self) -> Result<PathBuf> {
+        if self.path == "system" {
+            return Ok(PathBuf::from("/run/libvirt"));
+        }
+        std::env::var_os("XDG_RUNTIME_DIR")
+            .map(|run| PathBuf::from(run).join("libvirt"))
+            .ok_or_else(|| Error::new(Code::InvalidArg, "XDG_RUNTIME_DIR is not set"))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.uri)
+    }
+}
+
+fn connect(socket: &Path) -> Result<Client> {
+    let failed =
+        |e: std::io::Error| Error::system(format!("Failed to connect socket to '{}'", socket.display()), &e);
+    let stream = UnixStream::connect(socket).map_err(failed)?;
+    Ok(Client::new(stream.try_clone().map_err(failed)?, stream))
+}
+
+/// For the shell on the other machine.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Takes back what was escaped with `%` in a URI.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                (digit(rest.next())? * 16 + digit(rest.next())?) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let way = |uri: &str| Address::parse(uri).unwrap().way;
+        assert_eq!(way("storage:///system"), Way::Socket(None));
+        assert_eq!(
+            way("storage+unix:///session?mode=legacy&socket=/a%20b"),
+            Way::Socket(Some("/a b".into()))
+        );
+        let ssh = Way::Ssh {
+            host: "host".into(),
+            user: Some("me".into()),
+            port: Some("2222".into()),
+            socket: None,
+        };
+        assert_eq!(way("storage+ssh://me@host:2222/system"), ssh);
+        for uri in [
+            "",
+            "storage",
+            "qemu:///system",
+            "storage:///other",
+            "storage+tcp://h/system",
+            "storage+ssh://-o/system",
+        ] {
+            assert_eq!(Address::parse(uri).unwrap_err().code, Code::NoConnect, "{uri}");
+        }
+        let quoting = Address::parse("storage+ssh://h/system?socket=/it's").unwrap();
+        assert_eq!(
+            quoting.remote_command(Some(Path::new("/it's")), Permission::Everything),
+            r"nc -U '/it'\''s'"
+        );
+    }
+}

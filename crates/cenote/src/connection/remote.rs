@@ -1,0 +1,397 @@
+//! A daemon: cenoted, or one of libvirt's.
+
+use super::{
+    Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
+    address::Address,
+};
+use cenote_engine::{Chunk, Jobs, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
+use cenote_model::event::{PoolChange, PoolEvent};
+use cenote_model::flags::{
+    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+};
+use cenote_model::pool::Usage;
+use cenote_model::volume::{CapacityRule, VolumeKind};
+use cenote_model::{Code, Domain, Error, Name, PoolDef, Result, Uuid, VolumeDef};
+use cenote_rpc::client::{Client, Piece, Stream};
+use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, Procedure, VolumeId, calls};
+use cenote_rpc::{Frame, xdr};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// A connection to a daemon.
+pub(crate) struct Remote {
+    client: Client,
+    address: Address,
+}
+
+impl Remote {
+    pub(crate) fn open(address: Address, permission: Permission) -> Result<Remote> {
+        let client = address.connect(permission)?;
+        client.call::<calls::AuthList>(&()).and_then(|(kinds,)| match kinds.first() {
+            None | Some(0) => Ok(()),
+            Some(kind) => Err(Error::new(
+                Code::NoSupport,
+                format!("{address} wants authentication of kind {kind}, which is not supported yet"),
+            )),
+        })?;
+        const READ_ONLY: u32 = 1;
+        let flags = if permission == Permission::LookOnly { READ_ONLY } else { 0 };
+        client.call::<calls::ConnectOpen>(&(Some(address.driver()), flags))?;
+        Ok(Remote { client, address })
+    }
+}
+
+impl Connection for Remote {
+    fn begin(&mut self, _intent: Intent) -> Result<()> {
+        Ok(())
+    }
+
+    fn rest(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn jobs(&self) -> Jobs {
+        // What the daemon works on is its own.
+        Jobs::default()
+    }
+
+    fn uri(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn hostname(&self) -> Result<String> {
+        Ok(self.client.call::<calls::ConnectGetHostname>(&())?.0)
+    }
+
+    fn server(&self) -> (String, String) {
+        let version = self.client.call::<calls::ConnectGetLibVersion>(&()).map_or(0, |(version,)| version);
+        let text = format!("{}.{}.{}", version / 1_000_000, version / 1000 % 1000, version % 1000);
+        ("libvirt".to_owned(), text)
+    }
+
+    fn capabilities(&self) -> Result<String> {
+        Ok(self.client.call::<calls::ConnectGetStoragePoolCapabilities>(&(0,))?.0)
+    }
+
+    fn find_sources(&self, kind: &str, question: Option<&str>) -> Result<String> {
+        let args = (kind.to_owned(), question.map(str::to_owned), 0);
+        Ok(self.client.call::<calls::ConnectFindStoragePoolSources>(&args)?.0)
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>> {
+        let events = self.client.events();
+        for kind in [0, 1] {
+            self.client.call::<calls::ConnectStoragePoolEventRegisterAny>(&(kind, None))?;
+        }
+        Ok(Box::new(RemoteWatch(events)))
+    }
+
+    fn pools(&self) -> Result<Vec<PoolRef>> {
+        let (pools, _) = self.client.call::<calls::ConnectListAllStoragePools>(&(1, 0))?;
+        pools.into_iter().map(pool_ref).collect()
+    }
+
+    fn pool_by_name(&self, name: &str) -> Result<PoolRef> {
+        pool_ref(self.client.call::<calls::StoragePoolLookupByName>(&(name.to_owned(),))?.0)
+    }
+
+    fn pool_by_uuid(&self, uuid: &Uuid) -> Result<PoolRef> {
+        pool_ref(self.client.call::<calls::StoragePoolLookupByUuid>(&(*uuid,))?.0)
+    }
+
+    fn pool_of_volume(&self, volume: &VolumeRef) -> Result<PoolRef> {
+        pool_ref(self.client.call::<calls::StoragePoolLookupByVolume>(&(volume_id(volume),))?.0)
+    }
+
+    fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
+        let pool = pool_id(pool);
+        let (state, capacity, allocation, available) =
+            self.client.call::<calls::StoragePoolGetInfo>(&(pool.clone(),))?;
+        let (xml,) = self.client.call::<calls::StoragePoolGetXmlDesc>(&(pool.clone(), 0))?;
+        Ok(PoolInfo {
+            kind: PoolDef::from_xml(&xml, Validate::Lax)?.kind,
+            run: match state {
+                0 => PoolRun::Inactive,
+                1 => PoolRun::Changing,
+                _ => PoolRun::Active,
+            },
+            usage: Usage { capacity, allocation, available },
+            persistent: self.client.call::<calls::StoragePoolIsPersistent>(&(pool.clone(),))?.0 != 0,
+            autostart: self.client.call::<calls::StoragePoolGetAutostart>(&(pool,))?.0 != 0,
+        })
+    }
+
+    fn pool_xml(&self, pool: &PoolRef, which: Which) -> Result<String> {
+        const INACTIVE: u32 = 1;
+        let flags = if which == Which::Inactive { INACTIVE } else { 0 };
+        Ok(self.client.call::<calls::StoragePoolGetXmlDesc>(&(pool_id(pool), flags))?.0)
+    }
+
+    fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef> {
+        const VALIDATE: u32 = 1;
+        let flags = if validate == Validate::Strict { VALIDATE } else { 0 };
+        pool_ref(self.client.call::<calls::StoragePoolDefineXml>(&(xml.to_owned(), flags))?.0)
+    }
+
+    fn create_pool(&self, xml: &str, build: BuildFirst) -> Result<PoolRef> {
+        pool_ref(self.client.call::<calls::StoragePoolCreateXml>(&(xml.to_owned(), build_flags(build)))?.0)
+    }
+
+    fn undefine_pool(&self, pool: &PoolRef) -> Result<()> {
+        self.client.call::<calls::StoragePoolUndefine>(&(pool_id(pool),))
+    }
+
+    fn start_pool(&self, pool: &PoolRef, build: BuildFirst) -> Result<()> {
+        self.client.call::<calls::StoragePoolCreate>(&(pool_id(pool), build_flags(build)))
+    }
+
+    fn stop_pool(&self, pool: &PoolRef) -> Result<()> {
+        self.client.call::<calls::StoragePoolDestroy>(&(pool_id(pool),))
+    }
+
+    fn build_pool(&self, pool: &PoolRef, overwrite: Overwrite) -> Result<()> {
+        let flags = match overwrite {
+            Overwrite::Default => 0,
+            Overwrite::Refuse => 4,
+            Overwrite::Allow => 8,
+        };
+        self.client.call::<calls::StoragePoolBuild>(&(pool_id(pool), flags))
+    }
+
+    fn delete_pool(&self, pool: &PoolRef) -> Result<()> {
+        self.client.call::<calls::StoragePoolDelete>(&(pool_id(pool), 0))
+    }
+
+    fn refresh_pool(&self, pool: &PoolRef) -> Result<()> {
+        self.client.call::<calls::StoragePoolRefresh>(&(pool_id(pool), 0))
+    }
+
+    fn set_autostart(&self, pool: &PoolRef, autostart: bool) -> Result<()> {
+        self.client.call::<calls::StoragePoolSetAutostart>(&(pool_id(pool), i32::from(autostart)))
+    }
+
+    fn volumes(&self, pool: &PoolRef) -> Result<Vec<ListedVolume>> {
+        let kind = self.pool_info(pool)?.kind;
+        let (volumes, _) = self.client.call::<calls::StoragePoolListAllVolumes>(&(pool_id(pool), 1, 0))?;
+        let mut listed = Vec::with_capacity(volumes.len());
+        for id in volumes {
+            let volume = volume_ref(id)?;
+            // A volume that went meanwhile is not listed.
+            let described = match self.volume_xml(&volume) {
+                Err(error) if error.code == Code::NoStorageVol => continue,
+                described => described?,
+            };
+            let def = VolumeDef::from_xml(&described, kind, CapacityRule::Optional, Validate::Lax)?;
+            listed.push(ListedVolume {
+                name: volume.name.to_string(),
+                path: def.path.clone().unwrap_or_default(),
+                format: def.format.map(|format| format.as_str()),
+                info: VolumeInfo::of(&def),
+            });
+        }
+        Ok(listed)
+    }
+
+    fn volume_by_name(&self, pool: &PoolRef, name: &str) -> Result<VolumeRef> {
+        volume_ref(self.client.call::<calls::StorageVolLookupByName>(&(pool_id(pool), name.to_owned()))?.0)
+    }
+
+    fn volume_by_key(&self, key: &str) -> Result<VolumeRef> {
+        volume_ref(self.client.call::<calls::StorageVolLookupByKey>(&(key.to_owned(),))?.0)
+    }
+
+    fn volume_by_path(&self, path: &str) -> Result<VolumeRef> {
+        volume_ref(self.client.call::<calls::StorageVolLookupByPath>(&(path.to_owned(),))?.0)
+    }
+
+    fn volume_path(&self, volume: &VolumeRef) -> Result<String> {
+        Ok(self.client.call::<calls::StorageVolGetPath>(&(volume_id(volume),))?.0)
+    }
+
+    fn volume_info(&self, volume: &VolumeRef) -> Result<VolumeInfo> {
+        const PHYSICAL: u32 = 1;
+        let (kind, capacity, allocation) =
+            self.client.call::<calls::StorageVolGetInfo>(&(volume_id(volume),))?;
+        let (_, _, physical) =
+            self.client.call::<calls::StorageVolGetInfoFlags>(&(volume_id(volume), PHYSICAL))?;
+        let kind = VolumeKind::ALL.get(usize::from(kind)).copied().unwrap_or(VolumeKind::File);
+        Ok(VolumeInfo { kind, capacity, allocation, physical })
+    }
+
+    fn volume_xml(&self, volume: &VolumeRef) -> Result<String> {
+        Ok(self.client.call::<calls::StorageVolGetXmlDesc>(&(volume_id(volume), 0))?.0)
+    }
+
+    fn create_volume(&self, pool: &PoolRef, xml: &str, options: CreateOptions) -> Result<VolumeRef> {
+        let args = (pool_id(pool), xml.to_owned(), create_flags(options));
+        volume_ref(self.client.call::<calls::StorageVolCreateXml>(&args)?.0)
+    }
+
+    fn create_volume_from(
+        &self,
+        pool: &PoolRef,
+        xml: &str,
+        source: &VolumeRef,
+        options: CreateOptions,
+    ) -> Result<VolumeRef> {
+        let args = (pool_id(pool), xml.to_owned(), volume_id(source), create_flags(options));
+        volume_ref(self.client.call::<calls::StorageVolCreateXmlFrom>(&args)?.0)
+    }
+
+    fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()> {
+        let flags =
+            u32::from(options.allocate) | u32::from(options.delta) << 1 | u32::from(options.shrink) << 2;
+        self.client.call::<calls::StorageVolResize>(&(volume_id(volume), size, flags))
+    }
+
+    fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()> {
+        let flags = u32::from(options.zeroed) | u32::from(options.with_snapshots) << 1;
+        self.client.call::<calls::StorageVolDelete>(&(volume_id(volume), flags))
+    }
+
+    fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()> {
+        // The algorithms are in libvirt's order.
+        self.client.call::<calls::StorageVolWipePattern>(&(volume_id(volume), algorithm as u32, 0))
+    }
+
+    fn upload(
+        &self,
+        volume: &VolumeRef,
+        offset: u64,
+        length: u64,
+        holes: Holes,
+    ) -> Result<Box<dyn UploadStream + '_>> {
+        let args = (volume_id(volume), offset, length, stream_flags(holes));
+        Ok(Box::new(self.client.open::<calls::StorageVolUpload>(&args)?))
+    }
+
+    fn download(
+        &self,
+        volume: &VolumeRef,
+        offset: u64,
+        length: u64,
+        holes: Holes,
+    ) -> Result<Box<dyn DownloadStream>> {
+        let args = (volume_id(volume), offset, length, stream_flags(holes));
+        let stream = Some(self.client.open::<calls::StorageVolDownload>(&args)?);
+        Ok(Box::new(RemoteDownload { stream, left: Vec::new() }))
+    }
+}
+
+impl UploadStream for Stream {
+    fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.send(data)
+    }
+
+    fn hole(&mut self, length: u64) -> Result<()> {
+        self.send_hole(length)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Stream::finish(*self)
+    }
+}
+
+struct RemoteDownload {
+    stream: Option<Stream>,
+    /// What came and did not fit into the buffer.
+    left: Vec<u8>,
+}
+
+impl DownloadStream for RemoteDownload {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Chunk> {
+        if self.left.is_empty() {
+            let Some(stream) = &mut self.stream else { return Ok(Chunk::End) };
+            match stream.receive()? {
+                Piece::Data(data) => self.left = data,
+                Piece::Hole(length) => return Ok(Chunk::Hole(length)),
+                Piece::End => {
+                    self.stream.take().map_or(Ok(()), Stream::finish)?;
+                    return Ok(Chunk::End);
+                }
+            }
+        }
+        let length = self.left.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.left[..length]);
+        self.left.drain(..length);
+        Ok(Chunk::Data(length))
+    }
+}
+
+struct RemoteWatch(Receiver<Frame>);
+
+impl Watch for RemoteWatch {
+    fn next(&mut self, within: Duration) -> Result<Option<PoolEvent>> {
+        match self.0.recv_timeout(within) {
+            Ok(frame) => event(&frame),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::new(Code::SystemError, "the server has closed the connection")
+                    .in_domain(Domain::Rpc))
+            }
+        }
+    }
+}
+
+/// The event in a message; what is not known is passed over.
+fn event(frame: &Frame) -> Result<Option<PoolEvent>> {
+    let nonsense = |e: xdr::XdrError| Error::new(Code::Rpc, e.to_string()).in_domain(Domain::Rpc);
+    let (id, change) = match Procedure::from_number(frame.header.procedure) {
+        Some(Procedure::StoragePoolEventRefresh) => {
+            let message: PoolRefreshed = xdr::from_bytes(&frame.payload).map_err(nonsense)?;
+            (message.pool, PoolChange::Refreshed)
+        }
+        Some(Procedure::StoragePoolEventLifecycle) => {
+            let message: PoolLifecycle = xdr::from_bytes(&frame.payload).map_err(nonsense)?;
+            let change = match message.event {
+                0 => PoolChange::Defined,
+                1 => PoolChange::Undefined,
+                2 => PoolChange::Started,
+                3 => PoolChange::Stopped,
+                4 => PoolChange::Created,
+                5 => PoolChange::Deleted,
+                _ => return Ok(None),
+            };
+            (message.pool, change)
+        }
+        _ => return Ok(None),
+    };
+    let pool = pool_ref(id)?;
+    Ok(Some(PoolEvent { pool: pool.name, uuid: pool.uuid, change }))
+}
+
+fn build_flags(build: BuildFirst) -> u32 {
+    match build {
+        BuildFirst::No => 0,
+        BuildFirst::Yes(Overwrite::Default) => 1,
+        BuildFirst::Yes(Overwrite::Allow) => 2,
+        BuildFirst::Yes(Overwrite::Refuse) => 4,
+    }
+}
+
+fn stream_flags(holes: Holes) -> u32 {
+    const SPARSE: u32 = 1;
+    if holes == Holes::Kept { SPARSE } else { 0 }
+}
+
+fn create_flags(options: CreateOptions) -> u32 {
+    u32::from(options.prealloc_metadata)
+        | u32::from(options.reflink) << 1
+        | u32::from(options.validate == Validate::Strict) << 2
+}
+
+fn pool_id(pool: &PoolRef) -> PoolId {
+    PoolId { name: pool.name.to_string(), uuid: pool.uuid }
+}
+
+fn pool_ref(id: PoolId) -> Result<PoolRef> {
+    Ok(PoolRef { name: Name::pool(id.name)?, uuid: id.uuid })
+}
+
+fn volume_id(volume: &VolumeRef) -> VolumeId {
+    VolumeId { pool: volume.pool.to_string(), name: volume.name.to_string(), key: volume.key.clone() }
+}
+
+fn volume_ref(id: VolumeId) -> Result<VolumeRef> {
+    Ok(VolumeRef { pool: Name::pool(id.pool)?, name: Name::volume(id.name)?, key: id.key })
+}
