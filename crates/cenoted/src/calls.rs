@@ -2,13 +2,14 @@
 
 use crate::client::{Client, EventKind, Rights, rpc_error};
 use crate::streams::{self, Holes, Outgoing};
-use cenote_engine::{Engine, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
+use cenote_engine::{Engine, JobInfo, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::{Code, Error, Name, PoolKind, Result};
 use cenote_rpc::Call;
 use cenote_rpc::frame::Header;
+use cenote_rpc::own::{self, JobRecord};
 use cenote_rpc::procedures::{PoolId, PoolSizes, Procedure, VolumeId, VolumeSizes, calls};
 use cenote_rpc::xdr::{self, MAX_LIST};
 use std::sync::Arc;
@@ -32,6 +33,9 @@ fn run<C: Call>(payload: &[u8], call: impl FnOnce(C::Args) -> Result<C::Ret>) ->
 
 /// Answers a call.
 pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Result<Answer> {
+    if header.program == own::PROGRAM {
+        return Ok(Answer { payload: own_call(client, header.procedure, payload)?, download: None });
+    }
     let procedure = Procedure::from_number(header.procedure)
         .ok_or_else(|| rpc_error(format!("unknown procedure: {}", header.procedure)))?;
     let needs_open = !matches!(
@@ -42,7 +46,7 @@ pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Re
             | Procedure::ConnectSupportsFeature
     );
     if needs_open && !client.is_open() {
-        return Err(Error::new(Code::Internal, "connection not open"));
+        return Err(not_open());
     }
     if client.rights() == Rights::Reading
         && let Some(function) = procedure.refused_to_readers()
@@ -70,6 +74,37 @@ pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Re
         _ => storage(&client.server.engine, procedure, payload),
     }?;
     Ok(Answer { payload, download })
+}
+
+fn own_call(client: &Client, procedure: i32, payload: &[u8]) -> Result<Vec<u8>> {
+    let jobs = client.server.engine.jobs();
+    match procedure {
+        own::Version::NUMBER => {
+            run::<own::Version>(payload, |()| Ok((env!("CARGO_PKG_VERSION").to_owned(),)))
+        }
+        _ if !client.is_open() => Err(not_open()),
+        own::JobList::NUMBER => run::<own::JobList>(payload, |()| {
+            let record = |job: JobInfo| JobRecord {
+                id: job.id,
+                what: job.what,
+                done: job.progress.done,
+                total: job.progress.total,
+                elapsed: job.elapsed.as_millis() as u64,
+            };
+            Ok((jobs.list().into_iter().map(record).collect(),))
+        }),
+        own::JobCancel::NUMBER => match client.rights() {
+            Rights::Reading => {
+                Err(Error::new(Code::OperationDenied, "read only access prevents cancelling a job"))
+            }
+            Rights::Everything => run::<own::JobCancel>(payload, |(id,)| jobs.cancel(id)),
+        },
+        other => Err(rpc_error(format!("unknown procedure: {other}"))),
+    }
+}
+
+fn not_open() -> Error {
+    Error::new(Code::Internal, "connection not open")
 }
 
 fn is_about_the_connection(procedure: Procedure) -> bool {
@@ -109,7 +144,7 @@ fn connection(client: &Client, procedure: Procedure, payload: &[u8]) -> Result<V
             const EVENT_CALLBACK: i32 = 14;
             const CLOSE_CALLBACK: i32 = 15;
             if feature != KEEPALIVE && !client.is_open() {
-                return Err(Error::new(Code::Internal, "connection not open"));
+                return Err(not_open());
             }
             Ok((i32::from(matches!(feature, KEEPALIVE | EVENT_CALLBACK | CLOSE_CALLBACK)),))
         }),

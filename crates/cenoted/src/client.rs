@@ -7,7 +7,7 @@ use cenote_model::event::{PoolChange, PoolEvent};
 use cenote_model::{Code, Domain, Error, Result, Uuid};
 use cenote_rpc::frame::{self, Frame, Header, Kind, LENGTH, Status};
 use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, StreamHole};
-use cenote_rpc::{Encode, Procedure, WireError, xdr};
+use cenote_rpc::{Encode, Procedure, WireError, own, xdr};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,8 +16,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-/// So many frames wait for a client that reads slowly; then what makes them waits too.
-const MAX_OUTGOING: usize = 32;
+/// So many frames, each of which may hold a piece of a stream, wait for a client that reads slowly; then what makes
+/// them waits too.
+const MAX_OUTGOING: usize = 4;
+/// So many events wait for a client; one that lets more come together has to go.
+const MAX_EVENTS: usize = 1024;
 /// So many calls of a client are worked on at once; then no more are read.
 const MAX_CALLS: usize = 32;
 /// So much may a client send before it has opened a connection to storage.
@@ -53,6 +56,7 @@ struct Callbacks {
 pub(crate) struct Client {
     pub(crate) server: Arc<Server>,
     pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+    events: mpsc::Sender<Vec<u8>>,
     is_open: AtomicBool,
     may_only_read: AtomicBool,
     callbacks: Mutex<Callbacks>,
@@ -63,12 +67,20 @@ pub(crate) struct Client {
     gone: Notify,
 }
 
+/// What waits for being sent to a client.
+pub(crate) struct Outbox {
+    frames: mpsc::Receiver<Vec<u8>>,
+    events: mpsc::Receiver<Vec<u8>>,
+}
+
 impl Client {
-    pub(crate) fn new(server: Arc<Server>, rights: Rights) -> (Arc<Client>, mpsc::Receiver<Vec<u8>>) {
-        let (outgoing, to_send) = mpsc::channel(MAX_OUTGOING);
+    pub(crate) fn new(server: Arc<Server>, rights: Rights) -> (Arc<Client>, Outbox) {
+        let (outgoing, frames) = mpsc::channel(MAX_OUTGOING);
+        let (event_sender, events) = mpsc::channel(MAX_EVENTS);
         let client = Client {
             server,
             outgoing,
+            events: event_sender,
             is_open: AtomicBool::new(false),
             may_only_read: AtomicBool::new(rights == Rights::Reading),
             callbacks: Mutex::default(),
@@ -76,7 +88,7 @@ impl Client {
             event_serial: AtomicU32::new(0),
             gone: Notify::new(),
         };
-        (Arc::new(client), to_send)
+        (Arc::new(client), Outbox { frames, events })
     }
 
     /// Opens the connection to storage.
@@ -140,7 +152,7 @@ impl Client {
                     self.event(Procedure::StoragePoolEventLifecycle, &message)
                 }
             };
-            if self.outgoing.try_send(frame).is_err() {
+            if self.events.try_send(frame).is_err() {
                 self.gone.notify_one();
             }
         }
@@ -201,10 +213,15 @@ fn lifecycle_number(change: PoolChange) -> Option<i32> {
 }
 
 /// Serves a client until it goes.
-pub(crate) async fn serve(client: Arc<Client>, stream: UnixStream, mut outgoing: mpsc::Receiver<Vec<u8>>) {
+pub(crate) async fn serve(client: Arc<Client>, stream: UnixStream, mut outbox: Outbox) {
     let (incoming, mut writer) = stream.into_split();
     let sending = tokio::spawn(async move {
-        while let Some(frame) = outgoing.recv().await {
+        loop {
+            let next = tokio::select! {
+                event = outbox.events.recv() => event,
+                frame = outbox.frames.recv() => frame,
+            };
+            let Some(frame) = next else { return };
             if writer.write_all(&frame).await.is_err() {
                 return;
             }
@@ -237,7 +254,8 @@ async fn read(client: &Arc<Client>, mut incoming: OwnedReadHalf) {
         }
         let Ok(frame) = Frame::from_rest(bytes) else { return };
         let header = frame.header;
-        let is_ours = (header.program, header.version) == (frame::REMOTE, frame::VERSION);
+        let is_ours =
+            matches!(header.program, frame::REMOTE | own::PROGRAM) && header.version == frame::VERSION;
         match header.kind {
             Kind::Message if header.program == frame::KEEPALIVE => keep_alive(client, header).await,
             Kind::Call if is_ours => {

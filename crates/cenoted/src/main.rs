@@ -14,6 +14,7 @@ use args::Args;
 use cenote_engine::{Access, Engine, Jobs, Layout};
 use cenote_host::Host;
 use cenote_model::Error;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::Sockets;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,6 +47,9 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
         None => (Layout::session()?, Sockets::session()?),
     };
     let config = config::read(&layout)?;
+    // Each client takes a file descriptor. With fewer than could be had, fewer are served.
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

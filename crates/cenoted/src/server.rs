@@ -115,13 +115,13 @@ pub(crate) async fn run(engine: Arc<Engine>, sockets: &Sockets, config: Config) 
 
 impl Server {
     fn welcome<S: Send + 'static>(self: &Arc<Server>, stream: UnixStream, rights: Rights, slot: S) {
-        let (client, outgoing) = Client::new(Arc::clone(self), rights);
+        let (client, outbox) = Client::new(Arc::clone(self), rights);
         let mut clients = self.clients();
         clients.retain(|client| client.strong_count() > 0);
         clients.push(Arc::downgrade(&client));
         drop(clients);
         tokio::spawn(async move {
-            client::serve(client, stream, outgoing).await;
+            client::serve(client, stream, outbox).await;
             drop(slot);
         });
     }

@@ -1,7 +1,7 @@
 //! The side that calls. A thread reads what the server sends and hands it to who waits for it.
 
 use crate::frame::{self, Frame, HEADER, Header, Kind, LENGTH, MAX_STREAM_DATA, Status};
-use crate::procedures::{Call, Procedure, StreamHole};
+use crate::procedures::{Call, StreamHole};
 use crate::{WireError, xdr};
 use cenote_model::{Code, Domain, Error, Result};
 use std::collections::HashMap;
@@ -81,7 +81,7 @@ impl Client {
     pub fn open<C: Call>(&self, args: &C::Args) -> Result<Stream> {
         let (sender, incoming) = sync_channel(MAX_WAITING);
         let (serial, reply) = self.send::<C>(args, Some(sender))?;
-        let header = header(C::PROCEDURE, Kind::Stream, serial, Status::Continue);
+        let header = header::<C>(Kind::Stream, serial, Status::Continue);
         let opened = result::<C>(&reply);
         let stream = Stream { shared: Arc::clone(&self.shared), header, incoming, is_over: opened.is_err() };
         opened.map(|_| stream)
@@ -109,7 +109,7 @@ impl Client {
             waiting.replies.insert(serial, sender);
             waiting.streams.extend(stream.map(|stream| (serial, stream)));
         }
-        let frame = Frame { header: header(C::PROCEDURE, Kind::Call, serial, Status::Ok), payload };
+        let frame = Frame { header: header::<C>(Kind::Call, serial, Status::Ok), payload };
         outgoing.write(&frame)?;
         drop(outgoing);
         receiver.recv().map(|reply| (serial, reply)).map_err(|_| gone())
@@ -127,9 +127,8 @@ fn error_in(frame: &Frame) -> Error {
     xdr::from_bytes::<WireError>(&frame.payload).map_or_else(|e| nonsense(&e), WireError::into_error)
 }
 
-fn header(procedure: Procedure, kind: Kind, serial: u32, status: Status) -> Header {
-    let (program, version) = (frame::REMOTE, frame::VERSION);
-    Header { program, version, procedure: procedure.number(), kind, serial, status }
+fn header<C: Call>(kind: Kind, serial: u32, status: Status) -> Header {
+    Header { program: C::PROGRAM, version: frame::VERSION, procedure: C::NUMBER, kind, serial, status }
 }
 
 fn rpc(message: String) -> Error {

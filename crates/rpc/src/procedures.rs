@@ -66,8 +66,10 @@ pub type VolumeSizes = (u8, u64, u64);
 
 /// A procedure with the types of what it takes and gives.
 pub trait Call {
-    /// Which.
-    const PROCEDURE: Procedure;
+    /// The program that it belongs to.
+    const PROGRAM: u32;
+    /// Its number there.
+    const NUMBER: i32;
     /// What it takes.
     type Args: Encode + Decode;
     /// What it gives.
@@ -113,7 +115,8 @@ macro_rules! procedures {
                 pub enum $name {}
 
                 impl Call for $name {
-                    const PROCEDURE: Procedure = Procedure::$name;
+                    const PROGRAM: u32 = crate::frame::REMOTE;
+                    const NUMBER: i32 = $number;
                     type Args = $args;
                     type Ret = $ret;
                 }

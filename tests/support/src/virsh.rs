@@ -17,6 +17,9 @@ pub fn virsh(uri: &str, socket: &str, args: &[&str]) -> Output {
 
 /// Ends a daemon, and kills it if it does not end within this time. Says whether it ended by itself.
 pub(crate) fn stop(child: &mut Child, within: Duration) -> bool {
+    if matches!(child.try_wait(), Ok(Some(_))) {
+        return true;
+    }
     let pid = child.id().to_string();
     let _ = Command::new("kill").args(["-TERM", &pid]).status();
     let started = Instant::now();
