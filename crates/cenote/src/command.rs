@@ -1,6 +1,6 @@
 //! What a command is, and the list of them all.
 
-use crate::commands::{host, own, pool, volume};
+use crate::commands::{host, job, own, pool, volume};
 use crate::connection::Connection;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -189,6 +189,7 @@ pub(crate) struct Group {
 pub(crate) const GROUPS: &[Group] = &[
     Group { name: "Storage Pool", keyword: "pool", commands: pool::COMMANDS },
     Group { name: "Storage Volume", keyword: "volume", commands: volume::COMMANDS },
+    Group { name: "Job", keyword: "job", commands: job::COMMANDS },
     Group { name: "Host", keyword: "host", commands: host::COMMANDS },
     Group { name: "Cenote itself", keyword: "cenote", commands: own::COMMANDS },
 ];

@@ -1,6 +1,7 @@
 //! The commands, with virsh's names, options and words.
 
 pub(crate) mod host;
+pub(crate) mod job;
 pub(crate) mod own;
 pub(crate) mod pool;
 mod pool_event;

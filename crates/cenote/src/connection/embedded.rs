@@ -5,7 +5,7 @@ use super::{
     Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
 };
 use cenote_engine::{
-    Access, Chunk, Download, Engine, Jobs, Layout, PoolInfo, PoolRef, Upload, VolumeInfo, VolumeRef,
+    Access, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, PoolRef, Upload, VolumeInfo, VolumeRef,
 };
 use cenote_host::Host;
 use cenote_model::flags::{
@@ -67,6 +67,14 @@ impl Connection for Embedded {
 
     fn jobs(&self) -> Jobs {
         self.jobs.clone()
+    }
+
+    fn job_list(&self) -> Result<Vec<JobInfo>> {
+        Ok(self.jobs.list())
+    }
+
+    fn cancel_job(&self, id: u64) -> Result<()> {
+        self.jobs.cancel(id)
     }
 
     fn uri(&self) -> String {

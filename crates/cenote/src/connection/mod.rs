@@ -13,13 +13,13 @@ use embedded::Embedded;
 use remote::Remote;
 
 use crate::args::Options;
-use cenote_engine::{Chunk, Jobs, Layout, PoolInfo, PoolRef, VolumeInfo, VolumeRef};
+use cenote_engine::{Chunk, JobInfo, Jobs, Layout, PoolInfo, PoolRef, VolumeInfo, VolumeRef};
 use cenote_model::event::PoolEvent;
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::{Code, Error, Result, Uuid};
-use std::os::unix::net::UnixStream;
+use cenote_rpc::own;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,8 +80,12 @@ pub(crate) trait Connection {
     fn begin(&mut self, intent: Intent) -> Result<()>;
     /// Nothing comes for a while: others may have their turn.
     fn rest(&mut self) -> Result<()>;
-    /// The long work that is under way.
+    /// The long work that this process does.
     fn jobs(&self) -> Jobs;
+    /// The long work that is under way, wherever it is done.
+    fn job_list(&self) -> Result<Vec<JobInfo>>;
+    /// Asks for one of it to stop.
+    fn cancel_job(&self, id: u64) -> Result<()>;
 
     fn uri(&self) -> String;
     fn hostname(&self) -> Result<String>;
@@ -158,7 +162,7 @@ pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
             return Ok(Box::new(Remote::open(Address::parse(&uri)?, permission)?));
         }
         (None, prefix) if let Some(daemon) = daemon_of(prefix.as_deref())? => {
-            return Ok(Box::new(Remote::open(Address::socket(&daemon), permission)?));
+            return Ok(Box::new(Remote::open(daemon, permission)?));
         }
         (None | Some(""), None) => Layout::embedded()?,
         (None | Some(""), Some(prefix)) => Layout::under(&absolute(prefix)?),
@@ -170,8 +174,9 @@ pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
     Ok(Box::new(Embedded::new(layout, permission)))
 }
 
-/// The socket of a cenoted that serves this prefix, or this user, and answers.
-fn daemon_of(prefix: Option<&Path>) -> Result<Option<PathBuf>> {
+/// The socket of a cenoted that serves this prefix, or this user. A daemon of libvirt's is not asked for its storage
+/// unless it is named.
+fn daemon_of(prefix: Option<&Path>) -> Result<Option<Address>> {
     let folder = match prefix {
         Some(prefix) => absolute(prefix)?.join("run"),
         None => match std::env::var_os("XDG_RUNTIME_DIR") {
@@ -179,8 +184,9 @@ fn daemon_of(prefix: Option<&Path>) -> Result<Option<PathBuf>> {
             None => return Ok(None),
         },
     };
-    let socket = folder.join("libvirt/virtstoraged-sock");
-    Ok(UnixStream::connect(&socket).is_ok().then_some(socket))
+    let address = Address::socket(&folder.join("libvirt/virtstoraged-sock"));
+    let Ok(client) = address.connect(Permission::LookOnly) else { return Ok(None) };
+    Ok(client.call::<own::Version>(&()).is_ok().then_some(address))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

@@ -4,15 +4,17 @@ use super::{
     Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
     address::Address,
 };
-use cenote_engine::{Chunk, Jobs, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
+use cenote_engine::{Chunk, JobInfo, Jobs, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
 use cenote_model::event::{PoolChange, PoolEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
+use cenote_model::job::Progress;
 use cenote_model::pool::Usage;
 use cenote_model::volume::{CapacityRule, VolumeKind};
 use cenote_model::{Code, Domain, Error, Name, PoolDef, Result, Uuid, VolumeDef};
 use cenote_rpc::client::{Client, Piece, Stream};
+use cenote_rpc::own::{self, JobRecord};
 use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, Procedure, VolumeId, calls};
 use cenote_rpc::{Frame, xdr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -53,6 +55,21 @@ impl Connection for Remote {
     fn jobs(&self) -> Jobs {
         // What the daemon works on is its own.
         Jobs::default()
+    }
+
+    fn job_list(&self) -> Result<Vec<JobInfo>> {
+        let (jobs,) = self.client.call::<own::JobList>(&()).map_err(no_jobs)?;
+        let info = |job: JobRecord| JobInfo {
+            id: job.id,
+            what: job.what,
+            progress: Progress { done: job.done, total: job.total },
+            elapsed: Duration::from_millis(job.elapsed),
+        };
+        Ok(jobs.into_iter().map(info).collect())
+    }
+
+    fn cancel_job(&self, id: u64) -> Result<()> {
+        self.client.call::<own::JobCancel>(&(id,)).map_err(no_jobs)
     }
 
     fn uri(&self) -> String {
@@ -358,6 +375,14 @@ fn event(frame: &Frame) -> Result<Option<PoolEvent>> {
     };
     let pool = pool_ref(id)?;
     Ok(Some(PoolEvent { pool: pool.name, uuid: pool.uuid, change }))
+}
+
+/// libvirt's daemons do not know Cenote's own program.
+fn no_jobs(error: Error) -> Error {
+    if error.code != Code::Rpc {
+        return error;
+    }
+    Error::new(Code::NoSupport, "jobs are cenoted's, and this daemon is none")
 }
 
 fn build_flags(build: BuildFirst) -> u32 {
