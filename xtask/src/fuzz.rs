@@ -12,8 +12,8 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing";
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-const TARGETS: [&str; 6] =
-    ["xml_pool", "xml_volume", "xml_secret", "xml_sources", "image_probe", "image_names"];
+const TARGETS: [&str; 7] =
+    ["xml_pool", "xml_volume", "xml_secret", "xml_sources", "image_probe", "image_names", "wire"];
 
 /// Runs every target for so many seconds, two at a time.
 pub(crate) fn run(seconds: u32) -> Result<(), String> {
