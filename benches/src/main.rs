@@ -1,7 +1,9 @@
-//! `compare CENOTE`: how fast cenote is beside what there is, as ratios. Both sides run in turn, so that a machine
+//! `compare CENOTE CENOTED`: how fast cenote is beside what there is, as ratios. Both sides run in turn, so that a machine
 //! whose speed changes changes both; the medians are compared.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+
+mod daemons;
 
 use cenote_engine::{Access, Engine, Jobs, Layout};
 use cenote_host::Host;
@@ -18,7 +20,9 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 7;
 
 fn main() {
-    let cenote = std::env::args().nth(1).expect("usage: compare CENOTE");
+    let usage = "usage: compare CENOTE CENOTED";
+    let cenote = std::env::args().nth(1).expect(usage);
+    let cenoted = std::env::args().nth(2).expect(usage);
     let folders = std::env::var("CENOTE_BENCH_DIRS").unwrap_or_else(|_| "/dev/shm:/tmp".to_owned());
     println!("{:<44} {:>10} {:>10} {:>8}", "", "cenote", "other", "ratio");
     for folder in folders.split(':') {
@@ -27,6 +31,8 @@ fn main() {
         create(&cenote, folder.path());
         refresh(folder.path());
         clone(&cenote, folder.path());
+        println!("cenoted / libvirtd");
+        daemons::compare(&cenoted, folder.path());
     }
 }
 
@@ -42,12 +48,15 @@ fn compare(what: &str, ours: impl FnMut(), other: impl FnMut()) {
 
 /// Like [`compare`], where the other side does one part in so many.
 fn compare_parts(what: &str, mut ours: impl FnMut(), mut other: impl FnMut(), parts: u32) {
-    let (mut our_times, mut other_times) = (Vec::new(), Vec::new());
+    let (mut our_times, mut other_times) = (Times::default(), Times::default());
     for _ in 0..ROUNDS {
-        our_times.push(time(&mut ours));
-        other_times.push(time(&mut other) * parts);
+        our_times.measure(&mut ours);
+        other_times.measure(&mut other);
     }
-    let (ours, other) = (median(our_times), median(other_times));
+    print_ratio(what, our_times.median(), other_times.median() * parts);
+}
+
+fn print_ratio(what: &str, ours: Duration, other: Duration) {
     let ratio = other.as_secs_f64() / ours.as_secs_f64();
     println!(
         "{what:<44} {:>7.1} ms {:>7.1} ms {ratio:>8.2}",
@@ -56,15 +65,22 @@ fn compare_parts(what: &str, mut ours: impl FnMut(), mut other: impl FnMut(), pa
     );
 }
 
-fn time(work: &mut impl FnMut()) -> Duration {
-    let started = Instant::now();
-    work();
-    started.elapsed()
-}
+/// How long something took, again and again.
+#[derive(Default)]
+struct Times(Vec<Duration>);
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+impl Times {
+    fn measure<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let made = work();
+        self.0.push(started.elapsed());
+        made
+    }
+
+    fn median(mut self) -> Duration {
+        self.0.sort();
+        self.0[self.0.len() / 2]
+    }
 }
 
 fn run(command: &mut Command) {
@@ -112,17 +128,7 @@ fn create(cenote: &str, folder: &Path) {
 fn refresh(folder: &Path) {
     let pool_dir = folder.join("pool");
     std::fs::create_dir(&pool_dir).unwrap();
-    let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
-    header.resize(112, 0);
-    header[20..24].copy_from_slice(&16u32.to_be_bytes());
-    header[24..32].copy_from_slice(&(1u64 << 30).to_be_bytes());
-    for i in 0..10_000 {
-        let file = File::create(pool_dir.join(format!("volume-{i}.img"))).unwrap();
-        if i % 10 == 0 {
-            file.write_all_at(&header, 0).unwrap();
-        }
-        file.set_len(1 << 20).unwrap();
-    }
+    make_files(&pool_dir);
     let layout = Layout::under(&folder.join("state"));
     let engine = Engine::open(layout, Host::new(), Access::Write, Jobs::default()).unwrap();
     let xml =
@@ -136,6 +142,20 @@ fn refresh(folder: &Path) {
         },
     );
     assert_eq!(engine.volumes(&pool).unwrap().len(), 10_000);
+}
+
+fn make_files(folder: &Path) {
+    let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
+    header.resize(112, 0);
+    header[20..24].copy_from_slice(&16u32.to_be_bytes());
+    header[24..32].copy_from_slice(&(1u64 << 30).to_be_bytes());
+    for i in 0..10_000 {
+        let file = File::create(folder.join(format!("volume-{i}.img"))).unwrap();
+        if i % 10 == 0 {
+            file.write_all_at(&header, 0).unwrap();
+        }
+        file.set_len(1 << 20).unwrap();
+    }
 }
 
 fn bare_loop(folder: &Path) {

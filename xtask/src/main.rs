@@ -45,10 +45,20 @@ fn test() -> Result<(), String> {
 }
 
 fn bench() -> Result<(), String> {
-    run(cargo(&["build", "--quiet", "--release", "--package", "cenote", "--package", "cenote-benches"]))?;
+    run(cargo(&[
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "cenote",
+        "--package",
+        "cenoted",
+        "--package",
+        "cenote-benches",
+    ]))?;
     let release = root().join("target/release");
     let mut compare = Command::new(release.join("compare"));
-    compare.arg(release.join("cenote"));
+    compare.args([release.join("cenote"), release.join("cenoted")]);
     run(compare)
 }
 

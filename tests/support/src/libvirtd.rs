@@ -43,6 +43,11 @@ impl Libvirtd {
         libvirtd
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The address of its socket.
     pub fn uri(&self) -> String {
         format!("storage+unix:///system?mode=legacy&socket={}", self.socket().display())
