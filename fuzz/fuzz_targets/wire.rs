@@ -1,7 +1,7 @@
 //! What comes over the wire: frames, arguments of calls, replies and errors.
 #![no_main]
 
-use cenote_rpc::frame::{Frame, LENGTH};
+use cenote_rpc::frame::{self, Frame, HEAD};
 use cenote_rpc::own::JobRecord;
 use cenote_rpc::procedures::{PoolId, PoolLifecycle, StreamHole, VolumeId};
 use cenote_rpc::{Decode, Encode, WireError, xdr};
@@ -14,11 +14,9 @@ fn same<T: Decode + Encode + PartialEq + std::fmt::Debug>(payload: &[u8]) {
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Some((length, rest)) = data.split_first_chunk::<LENGTH>() else { return };
-    let _ = Frame::rest(*length);
-    let Ok(frame) = Frame::from_rest(rest.to_vec()) else { return };
-    let payload = &frame.payload[..];
-    match frame.header.procedure % 8 {
+    let Some((head, payload)) = data.split_first_chunk::<HEAD>() else { return };
+    let Some((header, _)) = Frame::head(head) else { return };
+    match header.procedure % 8 {
         0 => same::<(PoolId, String, VolumeId, u32)>(payload),
         1 => same::<(Option<String>, u32)>(payload),
         2 => same::<(Vec<PoolId>, u32)>(payload),
@@ -30,6 +28,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             let _ = xdr::from_bytes::<WireError>(payload).map(WireError::into_error);
         }
     }
-    let bytes = frame.to_bytes();
-    assert_eq!(Frame::from_rest(bytes[LENGTH..].to_vec()), Ok(frame));
+    let bytes = frame::to_bytes(&header, payload);
+    assert_eq!(bytes.first_chunk().and_then(Frame::head), Some((header, payload.len())));
 });

@@ -86,13 +86,12 @@ fn header(procedure: i32) -> Header {
 fn answer(socket: &Path, header: Header, payload: &[u8]) -> (Header, Error) {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.write_all(&Frame { header, payload: payload.to_vec() }.to_bytes()).unwrap();
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).unwrap();
-    let mut rest = vec![0; Frame::rest(length).unwrap()];
-    stream.read_exact(&mut rest).unwrap();
-    let frame = Frame::from_rest(rest).unwrap();
-    let error = xdr::from_bytes::<WireError>(&frame.payload).unwrap().into_error();
-    (frame.header, error)
+    let mut head = [0; frame::HEAD];
+    stream.read_exact(&mut head).unwrap();
+    let (header, length) = Frame::head(&head).unwrap();
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).unwrap();
+    (header, xdr::from_bytes::<WireError>(&payload).unwrap().into_error())
 }
 
 #[test]
@@ -103,7 +102,7 @@ fn frames_that_lie() {
     let scene = Scene::new();
     let whole = Frame { header: header(66), payload: Vec::new() }.to_bytes();
     let long = [&(64u32 << 20).to_be_bytes()[..], &whole[4..]].concat();
-    for bytes in [&[0xff; 64][..], &[0; 64], b"GET / HTTP/1.1\r\n\r\n", &long] {
+    for bytes in [&[0xff; 64][..], &[0; 64], b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", &long] {
         let mut stream = UnixStream::connect(scene.cenoted.socket()).unwrap();
         stream.write_all(bytes).unwrap();
         // Nothing is answered: the connection is closed.

@@ -46,7 +46,7 @@ pub struct Environment {
     pub host: Host,
     /// Where passphrases come from.
     pub secrets: Arc<dyn Secrets>,
-    /// New volumes that are not on their medium yet.
+    /// New volumes, and new content, that are not on their medium yet.
     pub unsynced: Arc<Unsynced>,
 }
 
@@ -182,8 +182,8 @@ pub trait VolumeIo: Send {
     /// The next range with data from `offset` on; `None` if only a hole is left.
     fn next_data(&self, offset: u64) -> io::Result<Option<(u64, u64)>>;
 
-    /// Makes sure that what was written is on the medium.
-    fn sync(&self) -> io::Result<()>;
+    /// All is written: it gets to the medium now, or with the environment's next flush.
+    fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
 /// How blocks are shared when a volume is made from another.

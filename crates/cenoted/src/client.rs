@@ -5,26 +5,26 @@ use crate::server::Server;
 use crate::streams::{self, Incoming};
 use cenote_model::event::{PoolChange, PoolEvent};
 use cenote_model::{Code, Domain, Error, Result, Uuid};
-use cenote_rpc::frame::{self, Frame, Header, Kind, LENGTH, Status};
+use cenote_rpc::frame::{self, Frame, HEAD, Header, Kind, MAX_STREAM_DATA, Status};
 use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, StreamHole};
 use cenote_rpc::{Encode, Procedure, WireError, own, xdr};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-/// So many frames, each of which may hold a piece of a stream, wait for a client that reads slowly; then what makes
-/// them waits too.
-const MAX_OUTGOING: usize = 4;
 /// So many events wait for a client; one that lets more come together has to go.
 const MAX_EVENTS: usize = 1024;
 /// So many calls of a client are worked on at once; then no more are read.
 const MAX_CALLS: usize = 32;
 /// So much may a client send before it has opened a connection to storage.
 const MAX_FIRST: usize = 64 << 10;
+/// Memory for so much is taken on a client's word, for more as it comes.
+const ON_CREDIT: usize = MAX_STREAM_DATA + 64;
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,8 @@ struct Callbacks {
 /// A client that is connected.
 pub(crate) struct Client {
     pub(crate) server: Arc<Server>,
-    pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+    /// Frames are written by who makes them. While a client does not read they wait here, and take no thread.
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
     events: mpsc::Sender<Vec<u8>>,
     is_open: AtomicBool,
     may_only_read: AtomicBool,
@@ -67,19 +68,16 @@ pub(crate) struct Client {
     gone: Notify,
 }
 
-/// What waits for being sent to a client.
-pub(crate) struct Outbox {
-    frames: mpsc::Receiver<Vec<u8>>,
-    events: mpsc::Receiver<Vec<u8>>,
-}
-
 impl Client {
-    pub(crate) fn new(server: Arc<Server>, rights: Rights) -> (Arc<Client>, Outbox) {
-        let (outgoing, frames) = mpsc::channel(MAX_OUTGOING);
+    fn new(
+        server: Arc<Server>,
+        rights: Rights,
+        writer: OwnedWriteHalf,
+    ) -> (Arc<Client>, mpsc::Receiver<Vec<u8>>) {
         let (event_sender, events) = mpsc::channel(MAX_EVENTS);
         let client = Client {
             server,
-            outgoing,
+            writer: writer.into(),
             events: event_sender,
             is_open: AtomicBool::new(false),
             may_only_read: AtomicBool::new(rights == Rights::Reading),
@@ -88,7 +86,12 @@ impl Client {
             event_serial: AtomicU32::new(0),
             gone: Notify::new(),
         };
-        (Arc::new(client), Outbox { frames, events })
+        (Arc::new(client), events)
+    }
+
+    /// Sends a frame. Fails if the client has gone.
+    pub(crate) async fn send(&self, frame: &[u8]) -> std::io::Result<()> {
+        self.writer.lock().await.write_all(frame).await
     }
 
     /// Opens the connection to storage.
@@ -213,47 +216,47 @@ fn lifecycle_number(change: PoolChange) -> Option<i32> {
 }
 
 /// Serves a client until it goes.
-pub(crate) async fn serve(client: Arc<Client>, stream: UnixStream, mut outbox: Outbox) {
-    let (incoming, mut writer) = stream.into_split();
-    let sending = tokio::spawn(async move {
-        loop {
-            let next = tokio::select! {
-                event = outbox.events.recv() => event,
-                frame = outbox.frames.recv() => frame,
-            };
-            let Some(frame) = next else { return };
-            if writer.write_all(&frame).await.is_err() {
+pub(crate) async fn serve(server: Arc<Server>, stream: UnixStream, rights: Rights) {
+    let (incoming, writer) = stream.into_split();
+    let (client, mut events) = Client::new(server, rights, writer);
+    client.server.greet(&client);
+    let told = Arc::clone(&client);
+    let telling = tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if told.send(&event).await.is_err() {
                 return;
             }
         }
     });
+    let mut incoming = BufReader::new(incoming);
     tokio::select! {
-        () = read(&client, incoming) => {}
+        () = read(&client, &mut incoming) => {}
         () = client.gone.notified() => {}
     }
     client.leave();
-    sending.abort();
+    telling.abort();
+    // Who is still writing to it finds out.
+    let stream: &UnixStream = incoming.get_ref().as_ref();
+    let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
 }
 
-async fn read(client: &Arc<Client>, mut incoming: OwnedReadHalf) {
+async fn read(client: &Arc<Client>, incoming: &mut BufReader<OwnedReadHalf>) {
     let calls = Arc::new(Semaphore::new(MAX_CALLS));
     loop {
-        let mut length = [0; LENGTH];
-        if incoming.read_exact(&mut length).await.is_err() {
+        let mut head = [0; HEAD];
+        if incoming.read_exact(&mut head).await.is_err() {
             return;
         }
-        let Some(rest) = Frame::rest(length) else { return };
-        if rest > MAX_FIRST && !client.is_open() {
+        let Some((header, length)) = Frame::head(&head) else { return };
+        if length > MAX_FIRST && !client.is_open() {
             return;
         }
-        // Memory is taken as the bytes come, not as they are announced.
-        let mut bytes = Vec::new();
-        match (&mut incoming).take(rest as u64).read_to_end(&mut bytes).await {
-            Ok(read) if read == rest => {}
+        let mut payload = Vec::with_capacity(length.min(ON_CREDIT));
+        match (&mut *incoming).take(length as u64).read_to_end(&mut payload).await {
+            Ok(read) if read == length => {}
             _ => return,
         }
-        let Ok(frame) = Frame::from_rest(bytes) else { return };
-        let header = frame.header;
+        let frame = Frame { header, payload };
         let is_ours =
             matches!(header.program, frame::REMOTE | own::PROGRAM) && header.version == frame::VERSION;
         match header.kind {
@@ -292,7 +295,7 @@ pub(crate) fn refusal(header: Header, kind: Kind, error: &Error) -> Vec<u8> {
 
 async fn refuse(client: &Client, header: Header, error: &Error) {
     // Who has gone needs no answer.
-    let _ = client.outgoing.send(refusal(header, Kind::Reply, error)).await;
+    let _ = client.send(&refusal(header, Kind::Reply, error)).await;
 }
 
 async fn keep_alive(client: &Client, header: Header) {
@@ -300,21 +303,23 @@ async fn keep_alive(client: &Client, header: Header) {
     const PONG: i32 = 2;
     if header.procedure == PING {
         let pong = Frame { header: Header { procedure: PONG, ..header }, payload: Vec::new() };
-        let _ = client.outgoing.send(pong.to_bytes()).await;
+        let _ = client.send(&pong.to_bytes()).await;
     }
 }
 
-/// Answers a call. It works on a thread where it may wait; the answer waits for the client without one.
+/// Answers a call. While it works others are served by other threads; while its answer waits it takes none.
 async fn answer(client: Arc<Client>, frame: Frame) {
     let header = frame.header;
-    let working = Arc::clone(&client);
-    let answered = tokio::task::spawn_blocking(move || calls::answer(&working, header, &frame.payload)).await;
+    let answered = tokio::task::block_in_place(|| {
+        // Only the client whose call breaks off is to notice.
+        std::panic::catch_unwind(AssertUnwindSafe(|| calls::answer(&client, header, &frame.payload)))
+    });
     let failed = |_| Err(Error::new(Code::Internal, "the call broke off: this is a mistake in cenoted"));
     match answered.unwrap_or_else(failed) {
         Err(error) => refuse(&client, header, &error).await,
         Ok(Answer { payload, download }) => {
             let reply = Frame { header: header.answer(Kind::Reply, Status::Ok), payload };
-            if client.outgoing.send(reply.to_bytes()).await.is_ok()
+            if client.send(&reply.to_bytes()).await.is_ok()
                 && let Some(download) = download
             {
                 streams::send(client, header, download).await;

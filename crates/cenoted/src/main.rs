@@ -19,6 +19,9 @@ use server::Sockets;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// So many threads work on calls at once, at most.
+const MAX_THREADS: usize = 8192;
+
 fn main() -> ExitCode {
     let args = match args::parse(std::env::args_os().skip(1)) {
         Ok(Args::Run(prefix)) => prefix,
@@ -52,6 +55,8 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Calls on storage that hangs take one each; they must not be all that there are.
+        .max_blocking_threads(MAX_THREADS)
         .build()
         .map_err(|e| Error::system("cannot start threads", &e))?;
     // The lock on the state is what keeps another daemon from serving it.

@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const MAX_CLIENTS: usize = 5000;
 /// How long streams may go on after the daemon was told to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// How soon a new volume is on its medium.
-const FLUSH: Duration = Duration::from_millis(100);
+/// How soon a new volume, and what was uploaded, is on its medium.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Where the sockets are.
 pub(crate) struct Sockets {
@@ -115,15 +115,18 @@ pub(crate) async fn run(engine: Arc<Engine>, sockets: &Sockets, config: Config) 
 
 impl Server {
     fn welcome<S: Send + 'static>(self: &Arc<Server>, stream: UnixStream, rights: Rights, slot: S) {
-        let (client, outbox) = Client::new(Arc::clone(self), rights);
-        let mut clients = self.clients();
-        clients.retain(|client| client.strong_count() > 0);
-        clients.push(Arc::downgrade(&client));
-        drop(clients);
+        let server = Arc::clone(self);
         tokio::spawn(async move {
-            client::serve(client, stream, outbox).await;
+            client::serve(server, stream, rights).await;
             drop(slot);
         });
+    }
+
+    /// From now on the client is told what it wants to know.
+    pub(crate) fn greet(&self, client: &Arc<Client>) {
+        let mut clients = self.clients();
+        clients.retain(|client| client.strong_count() > 0);
+        clients.push(Arc::downgrade(client));
     }
 
     /// Lets streams end, for a while.

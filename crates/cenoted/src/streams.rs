@@ -6,12 +6,12 @@
 use crate::client::{Client, refusal};
 use cenote_engine::{Chunk, Download, VolumeRef};
 use cenote_model::{Code, Domain, Error, Result};
-use cenote_rpc::frame::{Frame, Header, Kind, MAX_STREAM_DATA, Status};
+use cenote_rpc::frame::{self, Header, Kind, MAX_STREAM_DATA, Status};
 use cenote_rpc::procedures::StreamHole;
 use cenote_rpc::xdr;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
 
 /// So many pieces wait for being written.
 const MAX_INCOMING: usize = 16;
@@ -58,8 +58,9 @@ pub(crate) fn receive(
     holes: Holes,
 ) -> Result<()> {
     let (sender, incoming) = mpsc::channel(MAX_INCOMING);
-    let (ready, is_ready) = oneshot::channel();
+    let (ready, is_ready) = std::sync::mpsc::channel();
     let writer = Arc::clone(client);
+    let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name("upload".to_owned())
         .spawn(move || {
@@ -77,12 +78,12 @@ pub(crate) fn receive(
             let ended = write(upload, incoming, holes);
             writer.remove_stream(header.serial);
             if let Some(result) = ended {
-                let _ = writer.outgoing.blocking_send(end(header, &result));
+                let _ = runtime.block_on(writer.send(&end(header, &result)));
             }
         })
         .map_err(|e| Error::system("cannot start a thread for the upload", &e))?;
     let broken = |_| Err(Error::new(Code::Internal, "the upload broke off: this is a mistake in cenoted"));
-    is_ready.blocking_recv().unwrap_or_else(broken)
+    is_ready.recv().unwrap_or_else(broken)
 }
 
 /// Writes what comes to its end. `None` if the client has gone.
@@ -110,18 +111,19 @@ fn write(
 /// The last message of a stream.
 fn end(header: Header, result: &Result<()>) -> Vec<u8> {
     match result {
-        Ok(()) => message(header, Status::Ok, Vec::new()),
+        Ok(()) => message(header, Status::Ok, &[]),
         Err(error) => refusal(header, Kind::Stream, error),
     }
 }
 
-fn message(header: Header, status: Status, payload: Vec<u8>) -> Vec<u8> {
-    Frame { header: header.answer(Kind::Stream, status), payload }.to_bytes()
+fn message(header: Header, status: Status, payload: &[u8]) -> Vec<u8> {
+    frame::to_bytes(&header.answer(Kind::Stream, status), payload)
 }
 
 /// Sends a download to its end.
 pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing) {
     let Outgoing { mut download, holes, mut incoming } = outgoing;
+    let mut buffer = vec![0; MAX_STREAM_DATA];
     let ended = loop {
         match incoming.try_recv() {
             // A client may end it before all has come.
@@ -130,18 +132,10 @@ pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing
             Err(TryRecvError::Disconnected) => break None,
             Err(TryRecvError::Empty) => {}
         }
-        let read = tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0; MAX_STREAM_DATA];
-            let chunk = download.next(&mut buffer);
-            (download, chunk, buffer)
-        });
-        let Ok((back, chunk, mut buffer)) = read.await else { break None };
-        download = back;
-        let sent = match chunk {
+        let sent = match tokio::task::block_in_place(|| download.next(&mut buffer)) {
             Err(error) => break Some(Err(error)),
             Ok(Chunk::Data(length)) => {
-                buffer.truncate(length);
-                client.outgoing.send(message(header, Status::Continue, buffer)).await.is_ok()
+                client.send(&message(header, Status::Continue, &buffer[..length])).await
             }
             Ok(Chunk::Hole(length)) if holes == Holes::Filled => {
                 fill(&client, header, length, &mut incoming).await
@@ -149,14 +143,14 @@ pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing
             Ok(Chunk::Hole(length)) => {
                 let payload = xdr::to_bytes(&StreamHole { length: length as i64, flags: 0 });
                 let header = header.answer(Kind::StreamHole, Status::Continue);
-                client.outgoing.send(Frame { header, payload }.to_bytes()).await.is_ok()
+                client.send(&frame::to_bytes(&header, &payload)).await
             }
             Ok(Chunk::End) => {
                 // Who has got all may go on with the volume, before the last words are said.
                 drop(download);
                 // An empty message says that this was all; the client has the last word.
-                let last = message(header, Status::Continue, Vec::new());
-                let _ = client.outgoing.send(last).await;
+                let last = message(header, Status::Continue, &[]);
+                let _ = client.send(&last).await;
                 break match incoming.recv().await {
                     Some(Incoming::Finish | Incoming::Abort) => Some(Ok(())),
                     Some(_) => Some(Err(unexpected())),
@@ -164,13 +158,13 @@ pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing
                 };
             }
         };
-        if !sent {
+        if sent.is_err() {
             break None;
         }
     };
     client.remove_stream(header.serial);
     if let Some(result) = ended {
-        let _ = client.outgoing.send(end(header, &result)).await;
+        let _ = client.send(&end(header, &result)).await;
     }
 }
 
@@ -184,13 +178,14 @@ async fn fill(
     header: Header,
     mut length: u64,
     incoming: &mut mpsc::Receiver<Incoming>,
-) -> bool {
-    while length > 0 && incoming.is_empty() {
-        let step = length.min(MAX_STREAM_DATA as u64);
-        if client.outgoing.send(message(header, Status::Continue, vec![0; step as usize])).await.is_err() {
-            return false;
-        }
-        length -= step;
+) -> std::io::Result<()> {
+    let zeroes = message(header, Status::Continue, &[0; MAX_STREAM_DATA]);
+    while length >= MAX_STREAM_DATA as u64 && incoming.is_empty() {
+        client.send(&zeroes).await?;
+        length -= MAX_STREAM_DATA as u64;
     }
-    true
+    if length > 0 && incoming.is_empty() {
+        client.send(&message(header, Status::Continue, &vec![0; length as usize])).await?;
+    }
+    Ok(())
 }

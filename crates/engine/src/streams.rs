@@ -19,7 +19,8 @@ pub struct Upload<'e> {
     entry: Arc<PoolEntry>,
     backend: Arc<dyn Pool>,
     name: Name,
-    io: Box<dyn VolumeIo>,
+    /// Gone when the upload is finished.
+    io: Option<Box<dyn VolumeIo>>,
     offset: u64,
     /// What may still come; `None` if that was not said.
     left: Option<u64>,
@@ -59,7 +60,7 @@ impl Engine {
         let job = self.jobs.start(format!("uploading to volume '{}'", volume.name));
         job.expect(length);
         let left = (length != 0).then_some(length);
-        let name = volume.name.clone();
+        let (name, io) = (volume.name.clone(), Some(io));
         Ok(Upload { engine: self, entry, backend, name, io, offset, left, job, _busy: busy })
     }
 
@@ -86,20 +87,23 @@ impl Upload<'_> {
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
         let length = data.len() as u64;
         self.take(length)?;
-        self.io.write_all_at(data, self.offset).map_err(|e| failed("write", &self.name, &e))?;
+        let written = self.io.as_ref().map_or(Ok(()), |io| io.write_all_at(data, self.offset));
+        written.map_err(|e| failed("write", &self.name, &e))?;
         self.advance(length)
     }
 
     /// Leaves a hole, which reads as zeroes.
     pub fn hole(&mut self, length: u64) -> Result<()> {
         self.take(length)?;
-        self.io.zero(self.offset, length).map_err(|e| failed("write", &self.name, &e))?;
+        let written = self.io.as_ref().map_or(Ok(()), |io| io.zero(self.offset, length));
+        written.map_err(|e| failed("write", &self.name, &e))?;
         self.advance(length)
     }
 
-    /// All has come.
-    pub fn finish(self) -> Result<()> {
-        self.io.sync().map_err(|e| failed("sync", &self.name, &e))
+    /// All has come. It is on the medium with the engine's next [`flush`](Engine::flush).
+    pub fn finish(mut self) -> Result<()> {
+        let finished = self.io.take().map_or(Ok(()), |io| io.finish());
+        finished.map_err(|e| failed("sync", &self.name, &e))
     }
 
     fn take(&mut self, length: u64) -> Result<()> {

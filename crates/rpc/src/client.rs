@@ -1,6 +1,6 @@
 //! The side that calls. A thread reads what the server sends and hands it to who waits for it.
 
-use crate::frame::{self, Frame, HEADER, Header, Kind, LENGTH, MAX_STREAM_DATA, Status};
+use crate::frame::{self, Frame, HEAD, Header, Kind, MAX_STREAM_DATA, Status};
 use crate::procedures::{Call, StreamHole};
 use crate::{WireError, xdr};
 use cenote_model::{Code, Domain, Error, Result};
@@ -109,8 +109,7 @@ impl Client {
             waiting.replies.insert(serial, sender);
             waiting.streams.extend(stream.map(|stream| (serial, stream)));
         }
-        let frame = Frame { header: header::<C>(Kind::Call, serial, Status::Ok), payload };
-        outgoing.write(&frame)?;
+        outgoing.write(&header::<C>(Kind::Call, serial, Status::Ok), &payload)?;
         drop(outgoing);
         receiver.recv().map(|reply| (serial, reply)).map_err(|_| gone())
     }
@@ -148,8 +147,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outgoing {
-    fn write(&mut self, frame: &Frame) -> Result<()> {
-        let written = self.writer.write_all(&frame.to_bytes()).and_then(|()| self.writer.flush());
+    fn write(&mut self, header: &Header, payload: &[u8]) -> Result<()> {
+        let written =
+            self.writer.write_all(&frame::to_bytes(header, payload)).and_then(|()| self.writer.flush());
         written.map_err(|e| Error::system("cannot send to the server", &e).in_domain(Domain::Rpc))
     }
 }
@@ -162,8 +162,7 @@ impl Shared {
                 const PING: i32 = 1;
                 const PONG: i32 = 2;
                 if header.procedure == PING {
-                    let pong = Frame { header: Header { procedure: PONG, ..header }, payload: Vec::new() };
-                    let _ = lock(&self.outgoing).write(&pong);
+                    let _ = lock(&self.outgoing).write(&Header { procedure: PONG, ..header }, &[]);
                 }
                 continue;
             }
@@ -186,15 +185,15 @@ impl Shared {
 
 fn read(reader: &mut impl Read) -> io::Result<Frame> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let mut length = [0; LENGTH];
-    reader.read_exact(&mut length)?;
-    let rest = Frame::rest(length).ok_or_else(|| invalid("a frame of an impossible length"))?;
-    let mut bytes = Vec::with_capacity(HEADER);
-    // Memory is taken as the bytes come, not as they are announced.
-    if reader.take(rest as u64).read_to_end(&mut bytes)? != rest {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    let mut head = [0; HEAD];
+    reader.read_exact(&mut head)?;
+    let (header, length) = Frame::head(&head).ok_or_else(|| invalid("a frame of an impossible length"))?;
+    // Memory for more than a piece of a stream is taken as the bytes come, not as they are announced.
+    let mut payload = Vec::with_capacity(length.min(MAX_STREAM_DATA));
+    match reader.take(length as u64).read_to_end(&mut payload)? {
+        read if read == length => Ok(Frame { header, payload }),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
-    Frame::from_rest(bytes).map_err(|e| invalid(&e.to_string()))
 }
 
 impl Stream {
@@ -202,7 +201,7 @@ impl Stream {
     pub fn send(&mut self, data: &[u8]) -> Result<()> {
         for piece in data.chunks(MAX_STREAM_DATA) {
             self.check()?;
-            self.write(self.header, piece.to_vec())?;
+            self.write(&self.header, piece)?;
         }
         Ok(())
     }
@@ -213,7 +212,7 @@ impl Stream {
         let length =
             i64::try_from(length).map_err(|_| rpc(format!("a hole of {length} bytes is too long")))?;
         let header = self.header.answer(Kind::StreamHole, Status::Continue);
-        self.write(header, xdr::to_bytes(&StreamHole { length, flags: 0 }))
+        self.write(&header, &xdr::to_bytes(&StreamHole { length, flags: 0 }))
     }
 
     /// The next piece. At the end it is to be [finished](Stream::finish).
@@ -244,7 +243,7 @@ impl Stream {
         if self.is_over {
             return Ok(());
         }
-        self.write(self.header.answer(Kind::Stream, Status::Ok), Vec::new())?;
+        self.write(&self.header.answer(Kind::Stream, Status::Ok), &[])?;
         loop {
             let frame = self.incoming.recv().map_err(|_| gone())?;
             match frame.header.status {
@@ -273,8 +272,8 @@ impl Stream {
         }
     }
 
-    fn write(&self, header: Header, payload: Vec<u8>) -> Result<()> {
-        lock(&self.shared.outgoing).write(&Frame { header, payload })
+    fn write(&self, header: &Header, payload: &[u8]) -> Result<()> {
+        lock(&self.shared.outgoing).write(header, payload)
     }
 }
 
@@ -282,7 +281,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         lock(&self.shared.waiting).streams.remove(&self.header.serial);
         if !self.is_over {
-            let _ = self.write(self.header.answer(Kind::Stream, Status::Error), Vec::new());
+            let _ = self.write(&self.header.answer(Kind::Stream, Status::Error), &[]);
         }
     }
 }

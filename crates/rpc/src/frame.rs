@@ -2,12 +2,10 @@
 
 use crate::xdr::{self, Decode, Encode, Input};
 
-/// Bytes of the length that stands before everything, and counts itself.
-pub const LENGTH: usize = 4;
-/// Bytes of the header.
-pub const HEADER: usize = 24;
-/// The most that a frame may take, the length with it (`VIR_NET_MESSAGE_MAX` and the length).
-pub const MAX_FRAME: usize = (32 << 20) + LENGTH;
+/// Bytes of what a frame begins with: its length, which counts itself, and the header.
+pub const HEAD: usize = 4 + 24;
+/// The most bytes that a frame may take, its length with it (`VIR_NET_MESSAGE_MAX` and the length).
+pub const MAX_FRAME: usize = (32 << 20) + 4;
 /// The most data that one message of a stream carries, which older clients take too.
 pub const MAX_STREAM_DATA: usize = 262_120;
 
@@ -141,28 +139,27 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The bytes on the wire, the length first.
+    /// The bytes on the wire.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let length = LENGTH + HEADER + self.payload.len();
-        let mut out = Vec::with_capacity(length);
-        (length as u32).encode(&mut out);
-        self.header.encode(&mut out);
-        out.extend_from_slice(&self.payload);
-        out
+        to_bytes(&self.header, &self.payload)
     }
 
-    /// How many bytes follow the length; `None` if there is no such frame.
-    pub fn rest(length: [u8; LENGTH]) -> Option<usize> {
-        let length = u32::from_be_bytes(length) as usize;
-        (LENGTH + HEADER..=MAX_FRAME).contains(&length).then(|| length - LENGTH)
+    /// What a frame begins with: the header, and how many bytes of payload follow. `None` if there is no such frame.
+    pub fn head(bytes: &[u8; HEAD]) -> Option<(Header, usize)> {
+        let (length, header) = xdr::from_bytes::<(u32, Header)>(bytes).ok()?;
+        let payload = (length as usize).checked_sub(HEAD)?;
+        (payload <= MAX_FRAME - HEAD).then_some((header, payload))
     }
+}
 
-    /// The frame whose bytes after the length are these.
-    pub fn from_rest(mut bytes: Vec<u8>) -> Result<Frame, xdr::XdrError> {
-        let header = xdr::from_bytes(&bytes)?;
-        bytes.drain(..HEADER);
-        Ok(Frame { header, payload: bytes })
-    }
+/// The bytes of a frame on the wire.
+pub fn to_bytes(header: &Header, payload: &[u8]) -> Vec<u8> {
+    let length = HEAD + payload.len();
+    let mut out = Vec::with_capacity(length);
+    (length as u32).encode(&mut out);
+    header.encode(&mut out);
+    out.extend_from_slice(payload);
+    out
 }
 
 #[cfg(test)]
@@ -174,9 +171,6 @@ mod tests {
 
     #[test]
     fn a_frame_of_virsh() {
-        let length = AUTH_LIST[..4].try_into().unwrap();
-        assert_eq!(Frame::rest(length), Some(HEADER));
-        let frame = Frame::from_rest(AUTH_LIST[4..].to_vec()).unwrap();
         let header = Header {
             program: REMOTE,
             version: VERSION,
@@ -185,15 +179,18 @@ mod tests {
             serial: 0,
             status: Status::Ok,
         };
-        assert_eq!(frame, Frame { header, payload: Vec::new() });
-        assert_eq!(frame.to_bytes(), AUTH_LIST);
+        assert_eq!(Frame::head(AUTH_LIST.try_into().unwrap()), Some((header, 0)));
+        assert_eq!(to_bytes(&header, &[]), AUTH_LIST);
     }
 
     #[test]
     fn lengths_that_no_frame_has() {
+        let mut head: [u8; HEAD] = AUTH_LIST.try_into().unwrap();
         for length in [0u32, 4, 27, MAX_FRAME as u32 + 1, u32::MAX] {
-            assert_eq!(Frame::rest(length.to_be_bytes()), None, "{length}");
+            head[..4].copy_from_slice(&length.to_be_bytes());
+            assert_eq!(Frame::head(&head), None, "{length}");
         }
-        assert!(Frame::from_rest(vec![0; HEADER - 1]).is_err());
+        head[..4].copy_from_slice(&(MAX_FRAME as u32).to_be_bytes());
+        assert_eq!(Frame::head(&head).map(|(_, payload)| payload), Some(MAX_FRAME - HEAD));
     }
 }

@@ -3,6 +3,7 @@
 use super::scan::PLOOP_IMAGE;
 use super::{Directory, local_path};
 use crate::{Access, Content, VolumeIo, error};
+use cenote_host::Unsynced;
 use cenote_image::ReadAt;
 use cenote_image::copy::next_data;
 use cenote_image::wipe::wipe;
@@ -15,6 +16,8 @@ use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 impl Content for Directory {
     fn open(&self, volume: &VolumeDef, access: Access) -> Result<Box<dyn VolumeIo>> {
@@ -26,7 +29,8 @@ impl Content for Directory {
         let path = content_path(volume)?;
         let file = open(&path, &mut options)
             .map_err(|e| Error::system(format!("Unable to open stream for '{path}'"), &e))?;
-        Ok(Box::new(FileContent(file)))
+        let unsynced = Arc::clone(&self.environment.unsynced);
+        Ok(Box::new(FileContent { file, unsynced, folder: self.path().to_owned() }))
     }
 
     fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
@@ -56,19 +60,23 @@ fn content_path(volume: &VolumeDef) -> Result<String> {
     }
 }
 
-struct FileContent(File);
+struct FileContent {
+    file: File,
+    unsynced: Arc<Unsynced>,
+    folder: PathBuf,
+}
 
 impl VolumeIo for FileContent {
     fn size(&self) -> io::Result<u64> {
-        ReadAt::size(&self.0)
+        ReadAt::size(&self.file)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(&self.0, buf, offset)
+        FileExt::read_at(&self.file, buf, offset)
     }
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        FileExt::write_all_at(&self.0, data, offset)
+        FileExt::write_all_at(&self.file, data, offset)
     }
 
     fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -76,24 +84,25 @@ impl VolumeIo for FileContent {
         if length == 0 {
             return Ok(());
         }
-        match fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+        match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
             Ok(()) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => write_zeroes(&self.0, offset, end)?,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => write_zeroes(&self.file, offset, end)?,
             Err(e) => return Err(e.into()),
         }
         // A hole beyond the end makes the file longer.
-        if self.0.metadata()?.is_file() && self.size()? < end {
-            self.0.set_len(end)?;
+        if self.file.metadata()?.is_file() && self.size()? < end {
+            self.file.set_len(end)?;
         }
         Ok(())
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<(u64, u64)>> {
-        next_data(&self.0, offset, self.size()?)
+        next_data(&self.file, offset, self.size()?)
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.unsynced.later(self.file, &self.folder);
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use cenote_model::encryption::Encryption;
 use cenote_model::format::{ImageFormat, VolumeFormat};
 use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
-use cenote_model::{Error, Job, Name, Result, VolumeDef};
+use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, open, openat};
 use rustix::io::Errno;
@@ -20,14 +20,52 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// From so many files on they are read by several threads.
+const MANY: usize = 500;
+/// So many threads, at most: more gain nothing on one disk.
+const MAX_WORKERS: usize = 4;
+
 impl Directory {
     /// Finds all volumes. What is no volume (sockets, pipes, links to nowhere, names that are no text) is passed over,
     /// and so is what vanishes meanwhile or may not be read.
     pub fn scan(&self, found: &mut dyn FnMut(VolumeDef), job: &Job) -> Result<Found> {
         let folder = self.open_folder()?;
+        let names = self.names(&folder)?;
+        let workers = match names.len() {
+            0..MANY => 1,
+            _ => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
+        };
+        let describe = |names: &[Name]| -> Result<Vec<VolumeDef>> {
+            let mut volumes = Vec::with_capacity(names.len());
+            for name in names {
+                volumes.extend(self.describe(folder.as_fd(), Path::new(name.as_str()), name.clone())?);
+                job.advance(1)?;
+            }
+            Ok(volumes)
+        };
+        let parts: Vec<&[Name]> = names.chunks(names.len().div_ceil(workers).max(1)).collect();
+        let described: Vec<_> = std::thread::scope(|scope| {
+            let (first, others) =
+                parts.split_first().map_or((&[][..], &[][..]), |(first, rest)| (*first, rest));
+            let others: Vec<_> = others.iter().map(|part| scope.spawn(|| describe(part))).collect();
+            let first = describe(first);
+            let broken = |_| Err(Error::new(Code::Internal, "a thread that described volumes broke off"));
+            std::iter::once(first)
+                .chain(others.into_iter().map(|part| part.join().unwrap_or_else(broken)))
+                .collect()
+        });
+        for part in described {
+            part?.into_iter().for_each(&mut *found);
+        }
+        self.measure()
+    }
+
+    /// The names of what may be volumes. Incomplete ones whose maker is gone are removed.
+    fn names(&self, folder: &OwnedFd) -> Result<Vec<Name>> {
         let failed =
             |e: Errno| Error::system(format!("cannot read directory '{}'", self.path().display()), &e.into());
-        for entry in Dir::read_from(&folder).map_err(failed)? {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             if is_hidden(name.to_bytes()) {
@@ -37,13 +75,9 @@ impl Directory {
             if !may_be_volume(entry.file_type()) {
                 continue;
             }
-            let Some(name) = name.to_str().ok().and_then(|name| Name::volume(name).ok()) else { continue };
-            if let Some(volume) = self.describe(folder.as_fd(), name.to_string().as_ref(), name)? {
-                found(volume);
-            }
-            job.advance(1)?;
+            names.extend(name.to_str().ok().and_then(|name| Name::volume(name).ok()));
         }
-        self.measure()
+        Ok(names)
     }
 
     /// How full it is, and what permissions it has.
