@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -291,9 +291,15 @@ fn a_thousand_clients() {
             });
         }
         let client = scene.client();
-        for _ in 0..100 {
-            client.call::<calls::StorageVolGetInfo>(&(volume.clone(),)).unwrap();
-        }
+        let mut times: Vec<_> = (0..100)
+            .map(|_| {
+                let started = Instant::now();
+                client.call::<calls::StorageVolGetInfo>(&(volume.clone(),)).unwrap();
+                started.elapsed()
+            })
+            .collect();
+        times.sort();
+        eprintln!("a call beside 50 streams: {:?} at the median", times[times.len() / 2]);
     });
     let resident = resident(scene.cenoted.pid());
     eprintln!("{} MiB with {} clients", resident / MIB, idle.len());

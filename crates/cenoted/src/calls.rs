@@ -1,12 +1,14 @@
 //! The calls, one by one: what comes over the wire, as a call of the engine, and back.
 
 use crate::client::{Client, EventKind, Rights, rpc_error};
-use crate::streams::{self, Holes, Outgoing};
-use cenote_engine::{Engine, JobInfo, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
-use cenote_model::flags::{
-    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+use crate::flags::{
+    PoolFilter, build_first, check_flags, create_options, delete_options, holes, overwrite, resize_options,
+    validate,
 };
-use cenote_model::{Code, Error, Name, PoolKind, Result};
+use crate::streams::{self, Outgoing};
+use cenote_engine::{Engine, JobInfo, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
+use cenote_model::flags::WipeAlgorithm;
+use cenote_model::{Code, Error, Name, Result};
 use cenote_rpc::Call;
 use cenote_rpc::frame::Header;
 use cenote_rpc::own::{self, JobRecord};
@@ -359,12 +361,7 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
             })
         }
         Procedure::StorageVolDelete => run::<calls::StorageVolDelete>(payload, |(volume, flags)| {
-            const ZEROED: u32 = 1;
-            const WITH_SNAPSHOTS: u32 = 2;
-            check_flags(flags, ZEROED | WITH_SNAPSHOTS, "virStorageBackendVolDeleteLocal")?;
-            let options =
-                DeleteOptions { zeroed: flags & ZEROED != 0, with_snapshots: flags & WITH_SNAPSHOTS != 0 };
-            engine.delete_volume(&volume_ref(volume)?, options)
+            engine.delete_volume(&volume_ref(volume)?, delete_options(flags)?)
         }),
         Procedure::StorageVolGetInfo => run::<calls::StorageVolGetInfo>(payload, |(volume,)| {
             let info = engine.volume_info(&volume_ref(volume)?)?;
@@ -402,139 +399,11 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
             })
         }
         Procedure::StorageVolResize => run::<calls::StorageVolResize>(payload, |(volume, size, flags)| {
-            const ALLOCATE: u32 = 1;
-            const DELTA: u32 = 2;
-            const SHRINK: u32 = 4;
-            check_flags(flags, ALLOCATE | DELTA | SHRINK, "storageVolResize")?;
-            let options = ResizeOptions {
-                allocate: flags & ALLOCATE != 0,
-                delta: flags & DELTA != 0,
-                shrink: flags & SHRINK != 0,
-            };
-            engine.resize_volume(&volume_ref(volume)?, size, options)
+            engine.resize_volume(&volume_ref(volume)?, size, resize_options(flags)?)
         }),
         // Events are sent, not called.
         other => Err(rpc_error(format!("unknown procedure: {}", other.number()))),
     }
-}
-
-/// Refuses flags that there are not, in libvirt's words.
-fn check_flags(flags: u32, known: u32, function: &str) -> Result<()> {
-    match flags & !known {
-        0 => Ok(()),
-        unknown => Err(Error::plain(
-            Code::InvalidArg,
-            format!("unsupported flags (0x{unknown:x}) in function {function}"),
-        )),
-    }
-}
-
-/// libvirt's words, in which the flags of building stand for those of creating too.
-fn exclusive(flags: u32, overwrite: u32, no_overwrite: u32) -> Result<()> {
-    if flags & overwrite != 0 && flags & no_overwrite != 0 {
-        return Err(Error::plain(
-            Code::InvalidArg,
-            "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are mutually \
-             exclusive",
-        ));
-    }
-    Ok(())
-}
-
-fn validate(flag: u32) -> Validate {
-    if flag == 0 { Validate::Lax } else { Validate::Strict }
-}
-
-fn build_first(flags: u32, function: &str) -> Result<BuildFirst> {
-    const BUILD: u32 = 1;
-    const OVERWRITE: u32 = 2;
-    const NO_OVERWRITE: u32 = 4;
-    check_flags(flags, BUILD | OVERWRITE | NO_OVERWRITE, function)?;
-    exclusive(flags, OVERWRITE, NO_OVERWRITE)?;
-    Ok(match flags {
-        0 => BuildFirst::No,
-        flags if flags & OVERWRITE != 0 => BuildFirst::Yes(Overwrite::Allow),
-        flags if flags & NO_OVERWRITE != 0 => BuildFirst::Yes(Overwrite::Refuse),
-        _ => BuildFirst::Yes(Overwrite::Default),
-    })
-}
-
-/// Repairing and resizing are what no backend of libvirt does; it passes over the wish.
-fn overwrite(flags: u32) -> Result<Overwrite> {
-    const REPAIR: u32 = 1;
-    const RESIZE: u32 = 2;
-    const NO_OVERWRITE: u32 = 4;
-    const OVERWRITE: u32 = 8;
-    check_flags(flags, REPAIR | RESIZE | NO_OVERWRITE | OVERWRITE, "storagePoolBuild")?;
-    exclusive(flags, OVERWRITE, NO_OVERWRITE)?;
-    Ok(match flags {
-        flags if flags & NO_OVERWRITE != 0 => Overwrite::Refuse,
-        flags if flags & OVERWRITE != 0 => Overwrite::Allow,
-        _ => Overwrite::Default,
-    })
-}
-
-fn create_options(flags: u32, function: &str) -> Result<CreateOptions> {
-    const PREALLOC_METADATA: u32 = 1;
-    const REFLINK: u32 = 2;
-    const VALIDATE: u32 = 4;
-    check_flags(flags, PREALLOC_METADATA | REFLINK | VALIDATE, function)?;
-    Ok(CreateOptions {
-        prealloc_metadata: flags & PREALLOC_METADATA != 0,
-        reflink: flags & REFLINK != 0,
-        validate: validate(flags & VALIDATE),
-    })
-}
-
-fn holes(flags: u32, function: &str) -> Result<Holes> {
-    const SPARSE: u32 = 1;
-    check_flags(flags, SPARSE, function)?;
-    Ok(if flags & SPARSE == 0 { Holes::Filled } else { Holes::Kept })
-}
-
-/// `virConnectListAllStoragePoolsFlags`: within each group, any flag that fits lets a pool through, and so does none.
-#[derive(Clone, Copy)]
-struct PoolFilter(u32);
-
-impl PoolFilter {
-    const INACTIVE: PoolFilter = PoolFilter(1);
-    const ACTIVE: PoolFilter = PoolFilter(2);
-    /// Twenty flags: six for states, then one for each type.
-    const KNOWN: u32 = (1 << 20) - 1;
-
-    fn admits(self, info: &PoolInfo) -> bool {
-        let pair = |yes: u32, no: u32, value: bool| {
-            let wanted = self.0 & (yes | no);
-            wanted == 0 || wanted & (if value { yes } else { no }) != 0
-        };
-        let types = self.0 >> 6;
-        pair(2, 1, info.run == PoolRun::Active)
-            && pair(4, 8, info.persistent)
-            && pair(16, 32, info.autostart)
-            && (types == 0 || types & type_flag(info.kind) != 0)
-    }
-}
-
-/// The types in the order of libvirt's flags.
-fn type_flag(kind: PoolKind) -> u32 {
-    use PoolKind::*;
-    let order = [
-        Dir,
-        Fs,
-        NetFs,
-        Logical,
-        Disk,
-        Iscsi,
-        Scsi,
-        Mpath,
-        Rbd,
-        Sheepdog,
-        Gluster,
-        Zfs,
-        Vstorage,
-        IscsiDirect,
-    ];
-    order.iter().position(|other| *other == kind).map_or(0, |position| 1 << position)
 }
 
 fn pools(engine: &Engine, filter: PoolFilter) -> Vec<PoolRef> {

@@ -7,6 +7,7 @@ mod args;
 mod calls;
 mod client;
 mod config;
+mod flags;
 mod server;
 mod streams;
 
