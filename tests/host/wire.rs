@@ -327,6 +327,11 @@ fn the_socket_for_reading_is_for_reading() {
         let error = result.unwrap_err();
         assert_eq!(error.code, Code::OperationDenied, "{error}");
     };
+    // A client may want no more than that on the other socket too. Its other flags are its own.
+    let stream = UnixStream::connect(scene.cenoted.socket()).unwrap();
+    let modest = Client::new(stream.try_clone().unwrap(), stream);
+    modest.call::<calls::ConnectOpen>(&(Some("storage:///system".to_owned()), 7)).unwrap();
+    denied(modest.call::<calls::StoragePoolDestroy>(&(scene.pool.clone(),)));
     denied(reader.call::<calls::StoragePoolDestroy>(&(scene.pool.clone(),)));
     denied(reader.call::<calls::StorageVolDelete>(&(volume.clone(), 0)));
     denied(reader.open::<calls::StorageVolUpload>(&(volume.clone(), 0, 0, 0)).map(drop));
