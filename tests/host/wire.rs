@@ -57,16 +57,21 @@ impl Scene {
     /// Deletes a volume, as soon as nobody is at it any more.
     fn delete(&self, volume: &VolumeId) {
         let client = self.client();
-        for _ in 0..500 {
-            match client.call::<calls::StorageVolDelete>(&(volume.clone(), 0)) {
-                Ok(()) => return,
-                Err(error) if error.to_string().contains("in use") => {}
-                Err(error) => panic!("{error}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("volume '{}' is in use for ever", volume.name);
+        when_free(|| client.call::<calls::StorageVolDelete>(&(volume.clone(), 0)));
     }
+}
+
+/// What is done to a volume as soon as those are gone whose clients have died.
+fn when_free<T>(what: impl Fn() -> Result<T, Error>) -> T {
+    for _ in 0..500 {
+        match what() {
+            Ok(done) => return done,
+            Err(error) if error.to_string().contains("in use") => {}
+            Err(error) => panic!("{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("the volume is in use for ever");
 }
 
 /// A connection that has been opened.
@@ -184,16 +189,32 @@ fn a_client_that_dies_ends_its_streams() {
         let mut stream = UnixStream::connect(scene.cenoted.socket()).unwrap();
         let client = Client::new(stream.try_clone().unwrap(), stream.try_clone().unwrap());
         client.call::<calls::ConnectOpen>(&(None, 0)).unwrap();
-        let mut upload = client.open::<calls::StorageVolUpload>(&(volume.clone(), 0, 0, 0)).unwrap();
+        let mut upload = when_free(|| client.open::<calls::StorageVolUpload>(&(volume.clone(), 0, 0, 0)));
         upload.send(&[1; 100_000]).unwrap();
         // Half a frame, and gone.
         stream.write_all(&[0, 4, 0]).unwrap();
         stream.shutdown(std::net::Shutdown::Both).unwrap();
     }
     let client = scene.client();
-    let download = client.open::<calls::StorageVolDownload>(&(volume.clone(), 0, 0, 0)).unwrap();
-    drop(download);
+    drop(when_free(|| client.open::<calls::StorageVolDownload>(&(volume.clone(), 0, 0, 0))));
     scene.delete(&volume);
+}
+
+#[test]
+fn who_has_ended_a_stream_may_go_on_at_once() {
+    if !am_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let volume = scene.volume("v", 64 * MIB);
+    let client = scene.client();
+    for _ in 0..200 {
+        let mut download = client.open::<calls::StorageVolDownload>(&(volume.clone(), 0, 0, 0)).unwrap();
+        download.receive().unwrap();
+        download.finish().unwrap();
+        let upload = client.open::<calls::StorageVolUpload>(&(volume.clone(), 0, 0, 0)).unwrap();
+        upload.finish().unwrap();
+    }
 }
 
 #[test]

@@ -122,23 +122,33 @@ fn message(header: Header, status: Status, payload: &[u8]) -> Vec<u8> {
 
 /// Sends a download to its end.
 pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing) {
+    // Whoever is told that it is over may go on with the volume: by then it is let go.
+    let ended = pump(&client, header, outgoing).await;
+    client.remove_stream(header.serial);
+    if let Some(result) = ended {
+        let _ = client.send(&end(header, &result)).await;
+    }
+}
+
+/// Sends what there is, until the client has all or wants no more. `None` if it has gone.
+async fn pump(client: &Client, header: Header, outgoing: Outgoing) -> Option<Result<()>> {
     let Outgoing { mut download, holes, mut incoming } = outgoing;
     let mut buffer = vec![0; MAX_STREAM_DATA];
-    let ended = loop {
+    loop {
         match incoming.try_recv() {
             // A client may end it before all has come.
-            Ok(Incoming::Finish | Incoming::Abort) => break Some(Ok(())),
-            Ok(Incoming::Data(_) | Incoming::Hole(_)) => break Some(Err(unexpected())),
-            Err(TryRecvError::Disconnected) => break None,
+            Ok(Incoming::Finish | Incoming::Abort) => return Some(Ok(())),
+            Ok(Incoming::Data(_) | Incoming::Hole(_)) => return Some(Err(unexpected())),
+            Err(TryRecvError::Disconnected) => return None,
             Err(TryRecvError::Empty) => {}
         }
         let sent = match tokio::task::block_in_place(|| download.next(&mut buffer)) {
-            Err(error) => break Some(Err(error)),
+            Err(error) => return Some(Err(error)),
             Ok(Chunk::Data(length)) => {
                 client.send(&message(header, Status::Continue, &buffer[..length])).await
             }
             Ok(Chunk::Hole(length)) if holes == Holes::Filled => {
-                fill(&client, header, length, &mut incoming).await
+                fill(client, header, length, &mut incoming).await
             }
             Ok(Chunk::Hole(length)) => {
                 let payload = xdr::to_bytes(&StreamHole { length: length as i64, flags: 0 });
@@ -146,25 +156,18 @@ pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing
                 client.send(&frame::to_bytes(&header, &payload)).await
             }
             Ok(Chunk::End) => {
-                // Who has got all may go on with the volume, before the last words are said.
                 drop(download);
                 // An empty message says that this was all; the client has the last word.
-                let last = message(header, Status::Continue, &[]);
-                let _ = client.send(&last).await;
-                break match incoming.recv().await {
-                    Some(Incoming::Finish | Incoming::Abort) => Some(Ok(())),
-                    Some(_) => Some(Err(unexpected())),
-                    None => None,
+                let _ = client.send(&message(header, Status::Continue, &[])).await;
+                return match incoming.recv().await? {
+                    Incoming::Finish | Incoming::Abort => Some(Ok(())),
+                    Incoming::Data(_) | Incoming::Hole(_) => Some(Err(unexpected())),
                 };
             }
         };
         if sent.is_err() {
-            break None;
+            return None;
         }
-    };
-    client.remove_stream(header.serial);
-    if let Some(result) = ended {
-        let _ = client.send(&end(header, &result)).await;
     }
 }
 

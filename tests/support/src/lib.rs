@@ -38,6 +38,15 @@ pub fn have_file(path: &str) -> bool {
     need(Path::new(path).exists(), path)
 }
 
+/// True if this command runs well; else as with [`have`]. For libraries of other languages.
+pub fn runs(program: &str, args: &[&str]) -> bool {
+    let ran = Command::new(program).args(args).output();
+    need(
+        ran.is_ok_and(|output| output.status.success()),
+        &format!("what `{program} {}` needs", args.join(" ")),
+    )
+}
+
 fn need(present: bool, what: &str) -> bool {
     if !present {
         assert!(
