@@ -183,7 +183,7 @@ pub trait VolumeIo: Send {
     fn next_data(&self, offset: u64) -> io::Result<Option<(u64, u64)>>;
 
     /// All is written: it gets to the medium now, or with the environment's next flush.
-    fn finish(self: Box<Self>) -> io::Result<()>;
+    fn finish(&self) -> io::Result<()>;
 }
 
 /// How blocks are shared when a volume is made from another.

@@ -19,8 +19,7 @@ pub struct Upload<'e> {
     entry: Arc<PoolEntry>,
     backend: Arc<dyn Pool>,
     name: Name,
-    /// Gone when the upload is finished.
-    io: Option<Box<dyn VolumeIo>>,
+    io: Box<dyn VolumeIo>,
     offset: u64,
     /// What may still come; `None` if that was not said.
     left: Option<u64>,
@@ -60,7 +59,7 @@ impl Engine {
         let job = self.jobs.start(format!("uploading to volume '{}'", volume.name));
         job.expect(length);
         let left = (length != 0).then_some(length);
-        let (name, io) = (volume.name.clone(), Some(io));
+        let name = volume.name.clone();
         Ok(Upload { engine: self, entry, backend, name, io, offset, left, job, _busy: busy })
     }
 
@@ -87,23 +86,20 @@ impl Upload<'_> {
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
         let length = data.len() as u64;
         self.take(length)?;
-        let written = self.io.as_ref().map_or(Ok(()), |io| io.write_all_at(data, self.offset));
-        written.map_err(|e| failed("write", &self.name, &e))?;
+        self.io.write_all_at(data, self.offset).map_err(|e| failed("write", &self.name, &e))?;
         self.advance(length)
     }
 
     /// Leaves a hole, which reads as zeroes.
     pub fn hole(&mut self, length: u64) -> Result<()> {
         self.take(length)?;
-        let written = self.io.as_ref().map_or(Ok(()), |io| io.zero(self.offset, length));
-        written.map_err(|e| failed("write", &self.name, &e))?;
+        self.io.zero(self.offset, length).map_err(|e| failed("write", &self.name, &e))?;
         self.advance(length)
     }
 
     /// All has come. It is on the medium with the engine's next [`flush`](Engine::flush).
-    pub fn finish(mut self) -> Result<()> {
-        let finished = self.io.take().map_or(Ok(()), |io| io.finish());
-        finished.map_err(|e| failed("sync", &self.name, &e))
+    pub fn finish(self) -> Result<()> {
+        self.io.finish().map_err(|e| failed("sync", &self.name, &e))
     }
 
     fn take(&mut self, length: u64) -> Result<()> {

@@ -100,8 +100,8 @@ impl VolumeIo for FileContent {
         next_data(&self.file, offset, self.size()?)
     }
 
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        self.unsynced.later(self.file, &self.folder);
+    fn finish(&self) -> io::Result<()> {
+        self.unsynced.later(self.file.try_clone()?, &self.folder);
         Ok(())
     }
 }
