@@ -148,7 +148,7 @@ impl Client {
             .collect();
         for callback in numbers {
             let pool = PoolId { name: event.pool.to_string(), uuid: event.uuid };
-            let frame = match lifecycle_number(event.change) {
+            let frame = match event.change.lifecycle_number() {
                 None => self.event(Procedure::StoragePoolEventRefresh, &PoolRefreshed { callback, pool }),
                 Some(event) => {
                     let message = PoolLifecycle { callback, pool, event, detail: 0 };
@@ -200,19 +200,6 @@ impl Client {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// `virStoragePoolEventLifecycleType`; a refresh is an event of another kind.
-fn lifecycle_number(change: PoolChange) -> Option<i32> {
-    match change {
-        PoolChange::Defined => Some(0),
-        PoolChange::Undefined => Some(1),
-        PoolChange::Started => Some(2),
-        PoolChange::Stopped => Some(3),
-        PoolChange::Created => Some(4),
-        PoolChange::Deleted => Some(5),
-        PoolChange::Refreshed => None,
-    }
 }
 
 /// Serves a client until it goes.

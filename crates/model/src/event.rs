@@ -31,3 +31,25 @@ pub enum PoolChange {
     /// The list of volumes was read again.
     Refreshed,
 }
+
+impl PoolChange {
+    /// Those with a number of `virStoragePoolEventLifecycleType`, in its order.
+    const LIFECYCLE: [PoolChange; 6] = [
+        PoolChange::Defined,
+        PoolChange::Undefined,
+        PoolChange::Started,
+        PoolChange::Stopped,
+        PoolChange::Created,
+        PoolChange::Deleted,
+    ];
+
+    /// The number among lifecycle events; `None` for a refresh, which is an event of another kind.
+    pub fn lifecycle_number(self) -> Option<i32> {
+        PoolChange::LIFECYCLE.iter().position(|change| *change == self).map(|number| number as i32)
+    }
+
+    /// The lifecycle event with this number.
+    pub fn from_lifecycle_number(number: i32) -> Option<PoolChange> {
+        PoolChange::LIFECYCLE.get(usize::try_from(number).ok()?).copied()
+    }
+}

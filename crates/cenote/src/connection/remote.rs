@@ -360,15 +360,7 @@ fn event(frame: &Frame) -> Result<Option<PoolEvent>> {
         }
         Some(Procedure::StoragePoolEventLifecycle) => {
             let message: PoolLifecycle = xdr::from_bytes(&frame.payload).map_err(nonsense)?;
-            let change = match message.event {
-                0 => PoolChange::Defined,
-                1 => PoolChange::Undefined,
-                2 => PoolChange::Started,
-                3 => PoolChange::Stopped,
-                4 => PoolChange::Created,
-                5 => PoolChange::Deleted,
-                _ => return Ok(None),
-            };
+            let Some(change) = PoolChange::from_lifecycle_number(message.event) else { return Ok(None) };
             (message.pool, change)
         }
         _ => return Ok(None),
