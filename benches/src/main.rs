@@ -5,7 +5,7 @@
 
 mod daemons;
 
-use cenote_engine::{Access, Engine, Jobs, Layout};
+use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets};
 use cenote_host::Host;
 use cenote_model::flags::{BuildFirst, Overwrite};
 use std::fs::File;
@@ -14,6 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Each side is measured so many times.
@@ -130,7 +131,8 @@ fn refresh(folder: &Path) {
     std::fs::create_dir(&pool_dir).unwrap();
     make_files(&pool_dir);
     let layout = Layout::under(&folder.join("state"));
-    let engine = Engine::open(layout, Host::new(), Access::Write, Jobs::default()).unwrap();
+    let engine =
+        Engine::open(layout, Host::new(), Arc::new(NoSecrets), Access::Write, Jobs::default()).unwrap();
     let xml =
         format!("<pool type='dir'><name>p</name><target><path>{}</path></target></pool>", pool_dir.display());
     let pool = engine.create_pool(&xml, BuildFirst::Yes(Overwrite::Default)).unwrap();

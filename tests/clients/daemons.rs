@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use cenote_test_support::lines::{Side, compare};
-use cenote_test_support::{Cenoted, Libvirtd, am_root, have};
+use cenote_test_support::{Cenoted, Libvirtd, am_root, have, of_driver};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -43,7 +43,7 @@ fn words(args: &[String]) -> Vec<&str> {
 fn cenote(uri: &str, args: &[String]) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_cenoted")).with_file_name("cenote");
     let mut cenote = Command::new(&program);
-    cenote.env("CENOTE_URI", uri).args(args).stdin(Stdio::null());
+    cenote.env("CENOTE_URI", of_driver(uri, args)).args(args).stdin(Stdio::null());
     cenote.output().unwrap_or_else(|e| panic!("{}: {e}", program.display()))
 }
 

@@ -12,7 +12,7 @@ mod error;
 mod qemu_img;
 mod secrets;
 
-pub use secrets::{NoSecrets, SecretValue, Secrets};
+pub use secrets::{NoSecrets, Secrets, no_secret};
 
 use cenote_host::{Host, Unsynced};
 use cenote_image::copy::Sharing;

@@ -6,6 +6,7 @@ use cenote_model::auth::SecretRef;
 use cenote_model::encryption::{Cipher, Encryption, EncryptionFormat};
 use cenote_model::flags::CreateOptions;
 use cenote_model::format::{ImageFeature, ImageFormat};
+use cenote_model::secret::UsageKind;
 use cenote_model::{Code, Error, Job, Result, VolumeDef};
 use std::path::Path;
 
@@ -287,7 +288,7 @@ impl Key {
                     Error::new(Code::NoSecret, format!("no secret is defined for volume '{}'", volume.name))
                 })?,
         };
-        let value = environment.secrets.value(&secret)?;
+        let value = environment.secrets.value(&secret, UsageKind::Volume)?;
         let file = tool
             .secret(value.expose())
             .map_err(|e| Error::system("cannot hand the passphrase to qemu-img", &e))?;

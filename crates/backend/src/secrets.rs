@@ -1,42 +1,14 @@
-//! Passphrases of encrypted volumes.
+//! Where backends get passphrases and passwords from.
 
+use cenote_host::SecretValue;
 use cenote_model::auth::SecretRef;
+use cenote_model::secret::UsageKind;
 use cenote_model::{Code, Domain, Error, Result, Uuid};
-use std::fmt;
-
-/// The value of a secret. It is never shown.
-pub struct SecretValue(Vec<u8>);
-
-impl SecretValue {
-    /// This value.
-    pub fn new(value: Vec<u8>) -> SecretValue {
-        SecretValue(value)
-    }
-
-    /// The bytes.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretValue(…)")
-    }
-}
-
-impl Drop for SecretValue {
-    fn drop(&mut self) {
-        // `black_box` keeps the compiler from seeing that nobody reads the zeroes.
-        std::hint::black_box(&mut self.0).fill(0);
-        std::hint::black_box(&self.0);
-    }
-}
 
 /// Where passphrases come from.
 pub trait Secrets: Send + Sync {
-    /// The value of this secret.
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue>;
+    /// The value of this secret, which must be for this kind of thing.
+    fn value(&self, secret: &SecretRef, kind: UsageKind) -> Result<SecretValue>;
 
     /// The secret that is defined for the volume at this path.
     fn of_volume(&self, path: &str) -> Option<Uuid>;
@@ -46,8 +18,8 @@ pub trait Secrets: Send + Sync {
 pub struct NoSecrets;
 
 impl Secrets for NoSecrets {
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue> {
-        Err(missing(secret))
+    fn value(&self, secret: &SecretRef, _kind: UsageKind) -> Result<SecretValue> {
+        Err(no_secret(secret))
     }
 
     fn of_volume(&self, _path: &str) -> Option<Uuid> {
@@ -56,7 +28,7 @@ impl Secrets for NoSecrets {
 }
 
 /// The error for a secret that is not there.
-fn missing(secret: &SecretRef) -> Error {
+pub fn no_secret(secret: &SecretRef) -> Error {
     let detail = match secret {
         SecretRef::Uuid(uuid) => format!("no secret with matching uuid '{uuid}'"),
         SecretRef::Usage(usage) => format!("no secret with matching usage '{usage}'"),

@@ -1,6 +1,6 @@
 //! What a command is, and the list of them all.
 
-use crate::commands::{host, job, own, pool, volume};
+use crate::commands::{host, job, own, pool, secret, volume};
 use crate::connection::Connection;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -76,6 +76,7 @@ pub(crate) enum Completion {
     File,
     Pool,
     Volume,
+    Secret,
     OneOf(fn() -> Vec<&'static str>),
 }
 
@@ -189,6 +190,7 @@ pub(crate) struct Group {
 pub(crate) const GROUPS: &[Group] = &[
     Group { name: "Storage Pool", keyword: "pool", commands: pool::COMMANDS },
     Group { name: "Storage Volume", keyword: "volume", commands: volume::COMMANDS },
+    Group { name: "Secret", keyword: "secret", commands: secret::COMMANDS },
     Group { name: "Job", keyword: "job", commands: job::COMMANDS },
     Group { name: "Host", keyword: "host", commands: host::COMMANDS },
     Group { name: "Cenote itself", keyword: "cenote", commands: own::COMMANDS },

@@ -2,6 +2,7 @@
 
 use crate::command::{Completion, GROUPS, Naming, OptKind, find};
 use crate::shell::{Next, Shell};
+use cenote_model::secret::SecretFilter;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -148,6 +149,7 @@ impl Completions {
         match option.map(|option| option.completion) {
             Some(Completion::Pool) => self.pools(),
             Some(Completion::Volume) => self.volumes(words),
+            Some(Completion::Secret) => self.secrets(),
             Some(Completion::OneOf(all)) => all().into_iter().map(str::to_owned).collect(),
             Some(Completion::File) => files(prefix),
             Some(Completion::Nothing) | None => Vec::new(),
@@ -158,6 +160,12 @@ impl Completions {
         let mut shell = self.0.borrow_mut();
         let pools = shell.look().and_then(|connection| connection.pools().ok());
         pools.into_iter().flatten().map(|pool| pool.name.to_string()).collect()
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        let mut shell = self.0.borrow_mut();
+        let secrets = shell.look().and_then(|connection| connection.secrets(SecretFilter::default()).ok());
+        secrets.into_iter().flatten().map(|secret| secret.uuid.to_string()).collect()
     }
 
     /// The volumes of the pool that the line names, or of all.

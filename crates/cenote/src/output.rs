@@ -32,6 +32,14 @@ impl Output {
         }
     }
 
+    /// Prints what need not be text.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut stdout = io::stdout().lock();
+        if stdout.write_all(bytes).and_then(|()| stdout.flush()).is_err() {
+            std::process::exit(1);
+        }
+    }
+
     /// Prints what is not part of the result, unless it shall be quiet.
     pub(crate) fn extra(&self, text: impl Display) {
         if !self.quiet && !self.json {

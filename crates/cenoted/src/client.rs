@@ -1,21 +1,27 @@
 //! One connection: frames that come, and where they go.
 
 use crate::calls::{self, Answer};
+use crate::incoming::FrameReader;
 use crate::server::Server;
 use crate::streams::{self, Incoming};
-use cenote_model::event::{PoolChange, PoolEvent};
+use cenote_engine::Asker;
+use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::{Code, Domain, Error, Result, Uuid};
-use cenote_rpc::frame::{self, Frame, HEAD, Header, Kind, MAX_STREAM_DATA, Status};
-use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, StreamHole};
+use cenote_rpc::frame::{self, Frame, Header, Kind, Status};
+use cenote_rpc::procedures::{
+    PoolId, PoolLifecycle, PoolRefreshed, SecretId, SecretLifecycle, SecretValueChanged, StreamHole,
+    TypedParam,
+};
 use cenote_rpc::{Encode, Procedure, WireError, own, xdr};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, Semaphore, mpsc};
+use zeroize::Zeroizing;
 
 /// So many events wait for a client; one that lets more come together has to go.
 const MAX_EVENTS: usize = 1024;
@@ -23,8 +29,6 @@ const MAX_EVENTS: usize = 1024;
 const MAX_CALLS: usize = 32;
 /// So much may a client send before it has opened a connection to storage.
 const MAX_FIRST: usize = 64 << 10;
-/// Memory for so much is taken on a client's word, for more as it comes.
-const ON_CREDIT: usize = MAX_STREAM_DATA + 64;
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +37,36 @@ pub(crate) enum Rights {
     Reading,
 }
 
+/// What a connection is opened for. Both may be used over either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Storage,
+    Secrets,
+}
+
+impl Service {
+    /// libvirt's name of the driver, in URIs too.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Service::Storage => "storage",
+            Service::Secrets => "secret",
+        }
+    }
+}
+
 /// What an event callback is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
-    Lifecycle,
-    Refresh,
+    PoolLifecycle,
+    PoolRefreshed,
+    SecretLifecycle,
+    SecretValueChanged,
 }
 
 struct Callback {
     kind: EventKind,
-    /// The pool; all, if there is none.
-    pool: Option<Uuid>,
+    /// The pool or secret; all, if there is none.
+    object: Option<Uuid>,
 }
 
 #[derive(Default)]
@@ -58,8 +81,12 @@ pub(crate) struct Client {
     /// Frames are written by who makes them. While a client does not read they wait here, and take no thread.
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     events: mpsc::Sender<Vec<u8>>,
-    is_open: AtomicBool,
+    /// What it is open for, once it is.
+    service: OnceLock<Service>,
+    /// What it is opened for if the client does not say.
+    usual_service: Service,
     may_only_read: AtomicBool,
+    is_of_this_machine: AtomicBool,
     callbacks: Mutex<Callbacks>,
     /// The streams that are open, by serial; `None` when the client has gone.
     streams: Mutex<Option<HashMap<u32, mpsc::Sender<Incoming>>>>,
@@ -71,7 +98,7 @@ pub(crate) struct Client {
 impl Client {
     fn new(
         server: Arc<Server>,
-        rights: Rights,
+        (usual_service, rights): (Service, Rights),
         writer: OwnedWriteHalf,
     ) -> (Arc<Client>, mpsc::Receiver<Vec<u8>>) {
         let (event_sender, events) = mpsc::channel(MAX_EVENTS);
@@ -79,8 +106,10 @@ impl Client {
             server,
             writer: writer.into(),
             events: event_sender,
-            is_open: AtomicBool::new(false),
+            service: OnceLock::new(),
+            usual_service,
             may_only_read: AtomicBool::new(rights == Rights::Reading),
+            is_of_this_machine: AtomicBool::new(false),
             callbacks: Mutex::default(),
             streams: Mutex::new(Some(HashMap::new())),
             event_serial: AtomicU32::new(0),
@@ -94,9 +123,9 @@ impl Client {
         self.writer.lock().await.write_all(frame).await
     }
 
-    /// Opens the connection to storage.
-    pub(crate) fn open(&self, rights: Rights) -> Result<()> {
-        if self.is_open.swap(true, Ordering::AcqRel) {
+    /// Opens the connection for a service, or for that of the socket.
+    pub(crate) fn open(&self, service: Option<Service>, rights: Rights) -> Result<()> {
+        if self.service.set(service.unwrap_or(self.usual_service)).is_err() {
             return Err(Error::new(Code::Internal, "connection already open").in_domain(Domain::Rpc));
         }
         if rights == Rights::Reading {
@@ -106,56 +135,90 @@ impl Client {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Acquire)
+        self.service.get().is_some()
+    }
+
+    pub(crate) fn service(&self) -> Service {
+        *self.service.get().unwrap_or(&self.usual_service)
+    }
+
+    /// Takes note of whom the client acts for.
+    pub(crate) fn identify(&self, identity: &[TypedParam]) -> Result<()> {
+        const MOST: usize = 20;
+        if identity.len() > MOST {
+            let message = format!("an identity of {} parameters: at most {MOST} are allowed", identity.len());
+            return Err(rpc_error(message));
+        }
+        self.is_of_this_machine.store(self.server.token.is_in(identity), Ordering::Release);
+        Ok(())
+    }
+
+    /// As whom it asks for secrets.
+    pub(crate) fn asker(&self) -> Asker {
+        if self.is_of_this_machine.load(Ordering::Acquire) { Asker::Machine } else { Asker::Client }
     }
 
     pub(crate) fn rights(&self) -> Rights {
         if self.may_only_read.load(Ordering::Acquire) { Rights::Reading } else { Rights::Everything }
     }
 
-    /// Registers a callback for events of a pool, or of all; returns its number.
-    pub(crate) fn watch(&self, kind: EventKind, pool: Option<Uuid>) -> i32 {
+    /// Registers a callback for events of a pool or secret, or of all; returns its number.
+    pub(crate) fn watch(&self, kind: EventKind, object: Option<Uuid>) -> i32 {
         let mut callbacks = lock(&self.callbacks);
         let number = callbacks.next;
         callbacks.next += 1;
-        callbacks.registered.insert(number, Callback { kind, pool });
+        callbacks.registered.insert(number, Callback { kind, object });
         number
     }
 
-    pub(crate) fn unwatch(&self, number: i32) -> Result<()> {
-        match lock(&self.callbacks).registered.remove(&number) {
-            Some(_) => Ok(()),
-            None => Err(Error::new(
-                Code::Internal,
-                format!("storage pool event callback {number} not registered"),
-            )
-            .in_domain(Domain::Rpc)),
+    /// Forgets a callback; `None` if there is none of this number.
+    pub(crate) fn unwatch(&self, number: i32) -> Option<()> {
+        lock(&self.callbacks).registered.remove(&number).map(drop)
+    }
+
+    /// Tells of what happened to a pool.
+    pub(crate) fn tell_of_pool(&self, event: &PoolEvent) {
+        let pool = PoolId { name: event.pool.to_string(), uuid: event.uuid };
+        match event.change.lifecycle_number() {
+            None => self.tell(EventKind::PoolRefreshed, event.uuid, |callback| {
+                let message = PoolRefreshed { callback, pool: pool.clone() };
+                self.event(Procedure::StoragePoolEventRefresh, &message)
+            }),
+            Some(number) => self.tell(EventKind::PoolLifecycle, event.uuid, |callback| {
+                let message = PoolLifecycle { callback, pool: pool.clone(), event: number, detail: 0 };
+                self.event(Procedure::StoragePoolEventLifecycle, &message)
+            }),
+        }
+    }
+
+    /// Tells of what happened to a secret.
+    pub(crate) fn tell_of_secret(&self, event: &SecretEvent) {
+        let secret = SecretId::from(event.secret.clone());
+        match event.change.lifecycle_number() {
+            None => self.tell(EventKind::SecretValueChanged, secret.uuid, |callback| {
+                let message = SecretValueChanged { callback, secret: secret.clone() };
+                self.event(Procedure::SecretEventValueChanged, &message)
+            }),
+            Some(number) => self.tell(EventKind::SecretLifecycle, secret.uuid, |callback| {
+                let message = SecretLifecycle { callback, secret: secret.clone(), event: number, detail: 0 };
+                self.event(Procedure::SecretEventLifecycle, &message)
+            }),
         }
     }
 
     /// Sends an event to those callbacks that are for it. A client that does not take its events has to go, so that
     /// nobody waits for it and nothing piles up.
-    pub(crate) fn tell(&self, event: &PoolEvent) {
-        let kind =
-            if event.change == PoolChange::Refreshed { EventKind::Refresh } else { EventKind::Lifecycle };
+    fn tell(&self, kind: EventKind, object: Uuid, message: impl Fn(i32) -> Vec<u8>) {
         let numbers: Vec<i32> = lock(&self.callbacks)
             .registered
             .iter()
             .filter(|(_, callback)| {
-                callback.kind == kind && callback.pool.is_none_or(|pool| pool == event.uuid)
+                callback.kind == kind && callback.object.is_none_or(|wanted| wanted == object)
             })
             .map(|(number, _)| *number)
             .collect();
         for callback in numbers {
-            let pool = PoolId { name: event.pool.to_string(), uuid: event.uuid };
-            let frame = match event.change.lifecycle_number() {
-                None => self.event(Procedure::StoragePoolEventRefresh, &PoolRefreshed { callback, pool }),
-                Some(event) => {
-                    let message = PoolLifecycle { callback, pool, event, detail: 0 };
-                    self.event(Procedure::StoragePoolEventLifecycle, &message)
-                }
-            };
-            if self.events.try_send(frame).is_err() {
+            if self.events.try_send(message(callback)).is_err() {
                 self.gone.notify_one();
             }
         }
@@ -203,9 +266,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Serves a client until it goes.
-pub(crate) async fn serve(server: Arc<Server>, stream: UnixStream, rights: Rights) {
+pub(crate) async fn serve(server: Arc<Server>, stream: UnixStream, usual: (Service, Rights)) {
     let (incoming, writer) = stream.into_split();
-    let (client, mut events) = Client::new(server, rights, writer);
+    let (client, mut events) = Client::new(server, usual, writer);
     client.server.greet(&client);
     let told = Arc::clone(&client);
     let telling = tokio::spawn(async move {
@@ -215,7 +278,7 @@ pub(crate) async fn serve(server: Arc<Server>, stream: UnixStream, rights: Right
             }
         }
     });
-    let mut incoming = BufReader::new(incoming);
+    let mut incoming = FrameReader::new(incoming);
     tokio::select! {
         () = read(&client, &mut incoming) => {}
         () = client.gone.notified() => {}
@@ -223,27 +286,17 @@ pub(crate) async fn serve(server: Arc<Server>, stream: UnixStream, rights: Right
     client.leave();
     telling.abort();
     // Who is still writing to it finds out.
-    let stream: &UnixStream = incoming.get_ref().as_ref();
-    let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+    let _ = rustix::net::shutdown(incoming.socket(), rustix::net::Shutdown::Both);
 }
 
-async fn read(client: &Arc<Client>, incoming: &mut BufReader<OwnedReadHalf>) {
+async fn read(client: &Arc<Client>, incoming: &mut FrameReader) {
     let calls = Arc::new(Semaphore::new(MAX_CALLS));
-    loop {
-        let mut head = [0; HEAD];
-        if incoming.read_exact(&mut head).await.is_err() {
-            return;
-        }
-        let Some((header, length)) = Frame::head(&head) else { return };
+    while let Some(head) = incoming.head().await {
+        let (header, length) = head;
         if length > MAX_FIRST && !client.is_open() {
             return;
         }
-        let mut payload = Vec::with_capacity(length.min(ON_CREDIT));
-        match (&mut *incoming).take(length as u64).read_to_end(&mut payload).await {
-            Ok(read) if read == length => {}
-            _ => return,
-        }
-        let frame = Frame { header, payload };
+        let Some(frame) = incoming.frame(head).await else { return };
         let is_ours =
             matches!(header.program, frame::REMOTE | own::PROGRAM) && header.version == frame::VERSION;
         match header.kind {
@@ -296,17 +349,20 @@ async fn keep_alive(client: &Client, header: Header) {
 
 /// Answers a call. While it works others are served by other threads; while its answer waits it takes none.
 async fn answer(client: Arc<Client>, frame: Frame) {
-    let header = frame.header;
+    // There may be a secret in it, and in the answer.
+    let Frame { header, payload } = frame;
+    let payload = Zeroizing::new(payload);
     let answered = tokio::task::block_in_place(|| {
         // Only the client whose call breaks off is to notice.
-        std::panic::catch_unwind(AssertUnwindSafe(|| calls::answer(&client, header, &frame.payload)))
+        std::panic::catch_unwind(AssertUnwindSafe(|| calls::answer(&client, header, &payload)))
     });
     let failed = |_| Err(Error::new(Code::Internal, "the call broke off: this is a mistake in cenoted"));
     match answered.unwrap_or_else(failed) {
         Err(error) => refuse(&client, header, &error).await,
         Ok(Answer { payload, download }) => {
-            let reply = Frame { header: header.answer(Kind::Reply, Status::Ok), payload };
-            if client.send(&reply.to_bytes()).await.is_ok()
+            let payload = Zeroizing::new(payload);
+            let reply = frame::to_bytes(&header.answer(Kind::Reply, Status::Ok), &payload);
+            if client.send(&Zeroizing::new(reply)).await.is_ok()
                 && let Some(download) = download
             {
                 streams::send(client, header, download).await;

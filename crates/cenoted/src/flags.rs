@@ -3,6 +3,7 @@
 use crate::streams::Holes;
 use cenote_engine::{PoolInfo, PoolRun};
 use cenote_model::flags::{BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate};
+use cenote_model::secret::SecretFilter;
 use cenote_model::{Code, Error, PoolKind, Result};
 
 /// Refuses flags that there are not, in libvirt's words.
@@ -97,6 +98,17 @@ pub(crate) fn holes(flags: u32, function: &str) -> Result<Holes> {
     const SPARSE: u32 = 1;
     check_flags(flags, SPARSE, function)?;
     Ok(if flags & SPARSE == 0 { Holes::Filled } else { Holes::Kept })
+}
+
+/// `virConnectListAllSecretsFlags`: both flags of a pair let everything through, and so does none.
+pub(crate) fn secret_filter(flags: u32) -> Result<SecretFilter> {
+    check_flags(flags, 15, "secretConnectListAllSecrets")?;
+    let pair = |yes: u32, no: u32| match (flags & yes != 0, flags & no != 0) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ => None,
+    };
+    Ok(SecretFilter { ephemeral: pair(1, 2), private: pair(4, 8) })
 }
 
 /// `virConnectListAllStoragePoolsFlags`: within each group, any flag that fits lets a pool through, and so does none.

@@ -8,6 +8,9 @@ mod calls;
 mod client;
 mod config;
 mod flags;
+mod identity;
+mod incoming;
+mod secrets;
 mod server;
 mod streams;
 
@@ -15,8 +18,10 @@ use args::Args;
 use cenote_engine::{Access, Engine, Jobs, Layout};
 use cenote_host::Host;
 use cenote_model::Error;
+use identity::SystemToken;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use server::Sockets;
+use secrets::SecretsHome;
+use server::Server;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -45,12 +50,11 @@ fn main() -> ExitCode {
 }
 
 fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
-    let (layout, sockets) = match prefix {
-        Some(prefix) => (Layout::under(&prefix).without_default_pool(), Sockets::under(&prefix)),
-        None if rustix::process::geteuid().is_root() => (Layout::system(), Sockets::under("/".as_ref())),
-        None => (Layout::session()?, Sockets::session()?),
+    let layout = match prefix {
+        Some(prefix) => Layout::under(&prefix).without_default_pool(),
+        None if rustix::process::geteuid().is_root() => Layout::system(),
+        None => Layout::session()?,
     };
-    let config = config::read(&layout)?;
     // Each client takes a file descriptor. With fewer than could be had, fewer are served.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
@@ -60,9 +64,14 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
         .max_blocking_threads(MAX_THREADS)
         .build()
         .map_err(|e| Error::system("cannot start threads", &e))?;
+    let token = Arc::new(SystemToken::ensure(&layout)?);
+    let secrets = SecretsHome::find(&layout, &token)?;
     // The lock on the state is what keeps another daemon from serving it.
-    let engine = Arc::new(Engine::open(layout, Host::new(), Access::Write, Jobs::default())?);
-    let result = runtime.block_on(server::run(Arc::clone(&engine), &sockets, config));
+    let engine =
+        Engine::open(layout.clone(), Host::new(), secrets.for_storage(), Access::Write, Jobs::default())?;
+    let engine = Arc::new(engine);
+    let server = Arc::new(Server::new(Arc::clone(&engine), secrets, token));
+    let result = runtime.block_on(server::run(server, &layout));
     engine.jobs().cancel_all();
     // A call that hangs in the system must not keep the daemon from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -1,18 +1,22 @@
 //! The sockets, and what all clients share.
 
-use crate::client::{self, Client, Rights};
-use crate::config::Config;
+use crate::client::{self, Client, Rights, Service};
+use crate::config;
+use crate::identity::SystemToken;
+use crate::secrets::SecretsHome;
 use cenote_engine::{Engine, Layout};
-use cenote_model::event::PoolEvent;
 use cenote_model::{Code, Error, Result};
 use rustix::fs::Mode;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// So many clients are served at once; more wait to be accepted.
 const MAX_CLIENTS: usize = 5000;
@@ -21,107 +25,103 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How soon a new volume, and what was uploaded, is on its medium.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// Where the sockets are.
-pub(crate) struct Sockets {
-    rw: PathBuf,
-    ro: PathBuf,
-}
-
-impl Sockets {
-    pub(crate) fn under(prefix: &Path) -> Sockets {
-        Sockets::in_folder(&prefix.join("run/libvirt"))
-    }
-
-    /// Those of this user.
-    pub(crate) fn session() -> Result<Sockets> {
-        let layout = Layout::session()?;
-        Ok(Sockets::in_folder(layout.run().parent().unwrap_or(layout.run())))
-    }
-
-    fn in_folder(folder: &Path) -> Sockets {
-        Sockets { rw: folder.join("virtstoraged-sock"), ro: folder.join("virtstoraged-sock-ro") }
-    }
-}
-
 /// What all clients share.
 pub(crate) struct Server {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) secrets: SecretsHome,
+    pub(crate) token: Arc<SystemToken>,
     clients: Mutex<Vec<Weak<Client>>>,
     /// How many streams are open.
     pub(crate) streams: AtomicUsize,
 }
 
 impl Server {
+    pub(crate) fn new(engine: Arc<Engine>, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
+        Server { engine, secrets, token, clients: Mutex::default(), streams: AtomicUsize::new(0) }
+    }
+
     fn clients(&self) -> MutexGuard<'_, Vec<Weak<Client>>> {
         self.clients.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Tells all who want to know. Whoever does not take it is not waited for.
-    fn tell(&self, event: &PoolEvent) {
-        let clients: Vec<_> = self.clients().iter().filter_map(Weak::upgrade).collect();
-        clients.iter().for_each(|client| client.tell(event));
+    /// Has every client told of what happens from now on. Whoever does not take it is not waited for.
+    fn tell<E: Send + 'static>(self: &Arc<Server>, events: Receiver<E>, tell: fn(&Client, &E)) {
+        let server = Arc::downgrade(self);
+        std::thread::spawn(move || {
+            for event in events {
+                let Some(server) = server.upgrade() else { break };
+                let clients: Vec<_> = server.clients().iter().filter_map(Weak::upgrade).collect();
+                clients.iter().for_each(|client| tell(client, &event));
+            }
+        });
     }
 }
 
 /// Serves until a signal says that it is enough.
-pub(crate) async fn run(engine: Arc<Engine>, sockets: &Sockets, config: Config) -> Result<()> {
+pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     let failed = |e: std::io::Error| Error::system("cannot wait for signals", &e);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let server = Arc::new(Server { engine, clients: Mutex::default(), streams: AtomicUsize::new(0) });
-    let events = server.engine.events().subscribe();
-    let teller = Arc::downgrade(&server);
-    std::thread::spawn(move || {
-        for event in events {
-            let Some(server) = teller.upgrade() else { break };
-            server.tell(&event);
-        }
-    });
-    let flushing = tokio::spawn(flush(Arc::clone(&server.engine)));
-    let rw = listen(&sockets.rw, config.rw_mode)?;
-    let ro = listen(&sockets.ro, config.ro_mode)?;
-    eprintln!("cenoted: serving on '{}'", sockets.rw.display());
-    let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
-    loop {
-        // Waiting for a slot must not keep a signal waiting.
-        let accept = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            let (stream, rights) = tokio::select! {
-                accepted = rw.accept() => (accepted, Rights::Everything),
-                accepted = ro.accept() => (accepted, Rights::Reading),
-            };
-            (slot, stream, rights)
-        };
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            (slot, accepted, rights) = accept => match accepted {
-                Ok((stream, _)) => server.welcome(stream, rights, slot),
-                Err(e) => {
-                    // Out of file descriptors, most likely: others have to go first.
-                    eprintln!("cenoted: cannot accept a client: {e}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
+    server.tell(server.engine.events().subscribe(), Client::tell_of_pool);
+    server.tell(server.secrets.events(), Client::tell_of_secret);
+    let mut sockets = vec![(Service::Storage, "virtstoraged")];
+    if matches!(server.secrets, SecretsHome::Here(_)) {
+        sockets.push((Service::Secrets, "virtsecretd"));
+    }
+    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let mut paths = Vec::new();
+    let mut listening = JoinSet::new();
+    for (service, name) in sockets {
+        let config = config::read(&layout.settings(&format!("{name}.conf")))?;
+        for (ending, rights, mode) in
+            [("sock", Rights::Everything, config.rw_mode), ("sock-ro", Rights::Reading, config.ro_mode)]
+        {
+            let path = layout.sockets().join(format!("{name}-{ending}"));
+            let listener = listen(&path, mode)?;
+            listening.spawn(accept(Arc::clone(&server), listener, (service, rights), Arc::clone(&slots)));
+            paths.push(path);
         }
     }
-    for socket in [&sockets.rw, &sockets.ro] {
-        let _ = std::fs::remove_file(socket);
+    listening.spawn(flush(Arc::clone(&server.engine)));
+    eprintln!("cenoted: serving on '{}'", layout.sockets().display());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
-    flushing.abort();
+    for path in paths {
+        let _ = std::fs::remove_file(path);
+    }
+    listening.shutdown().await;
     server.wind_up().await;
     Ok(())
 }
 
-impl Server {
-    fn welcome<S: Send + 'static>(self: &Arc<Server>, stream: UnixStream, rights: Rights, slot: S) {
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            client::serve(server, stream, rights).await;
-            drop(slot);
-        });
+/// Welcomes whoever comes to a socket.
+async fn accept(
+    server: Arc<Server>,
+    listener: UnixListener,
+    usual: (Service, Rights),
+    slots: Arc<Semaphore>,
+) {
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    client::serve(server, stream, usual).await;
+                    drop(slot);
+                });
+            }
+            Err(e) => {
+                // Out of file descriptors, most likely: others have to go first.
+                eprintln!("cenoted: cannot accept a client: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
+}
 
+impl Server {
     /// From now on the client is told what it wants to know.
     pub(crate) fn greet(&self, client: &Arc<Client>) {
         let mut clients = self.clients();

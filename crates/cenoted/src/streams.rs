@@ -4,8 +4,8 @@
 //! and sent from where waiting for a client costs no thread.
 
 use crate::client::{Client, refusal};
-use cenote_engine::{Chunk, Download, VolumeRef};
-use cenote_model::{Code, Domain, Error, Result};
+use cenote_engine::{Chunk, Download};
+use cenote_model::{Code, Domain, Error, Result, VolumeRef};
 use cenote_rpc::frame::{self, Header, Kind, MAX_STREAM_DATA, Status};
 use cenote_rpc::procedures::StreamHole;
 use cenote_rpc::xdr;

@@ -10,8 +10,12 @@ pub struct Layout {
     config: PathBuf,
     /// Active pools: `NAME.xml`; `driver.pid`, `autostarted`.
     run: PathBuf,
-    /// Secrets.
+    /// Sockets.
+    sockets: PathBuf,
+    /// Secrets: `UUID.xml`, and their values.
     secrets: PathBuf,
+    /// The lock on the secrets: `driver.pid`.
+    secrets_run: PathBuf,
     /// Where the `default` pool goes.
     default_pool: Option<PathBuf>,
     /// Whether what is in `run` may be from before the machine was started.
@@ -24,7 +28,9 @@ impl Layout {
         Layout {
             config: prefix.join("etc/libvirt/storage"),
             run: prefix.join("run/libvirt/storage"),
+            sockets: prefix.join("run/libvirt"),
             secrets: prefix.join("etc/libvirt/secrets"),
+            secrets_run: prefix.join("run/libvirt/secrets"),
             default_pool: Some(prefix.join("var/lib/libvirt/images")),
             outlives_boot: true,
         }
@@ -61,8 +67,10 @@ impl Layout {
         let run = absolute("XDG_RUNTIME_DIR").ok_or_else(|| missing("XDG_RUNTIME_DIR"))?.join("libvirt");
         Ok(Layout {
             config: config.join("storage"),
-            run: run.join("storage"),
+            run: run.join("storage/run"),
             secrets: config.join("secrets"),
+            secrets_run: run.join("secrets/run"),
+            sockets: run,
             default_pool: None,
             outlives_boot: true,
         })
@@ -91,6 +99,21 @@ impl Layout {
     /// The directory of secrets.
     pub fn secrets(&self) -> &Path {
         &self.secrets
+    }
+
+    /// The directory of the lock on the secrets.
+    pub(crate) fn secrets_run(&self) -> &Path {
+        &self.secrets_run
+    }
+
+    /// The directory of the daemons' sockets.
+    pub fn sockets(&self) -> &Path {
+        &self.sockets
+    }
+
+    /// A configuration file, beside the directories of definitions.
+    pub fn settings(&self, name: &str) -> PathBuf {
+        self.config.with_file_name(name)
     }
 
     pub(crate) fn default_pool(&self) -> Option<&Path> {

@@ -17,19 +17,22 @@ mod state;
 mod streams;
 mod volumes;
 
+pub use cenote_backend::{NoSecrets, Secrets, no_secret};
 pub use events::Events;
 pub use jobs::{JobInfo, Jobs};
 pub use layout::Layout;
 pub use pool::{PoolInfo, PoolRun};
+pub use secrets::{Asker, SecretStore, check_kind};
+pub use state::create_private_dir;
 pub use streams::{Chunk, Download, Upload};
-pub use volumes::{VolumeInfo, VolumeRef};
+pub use volumes::VolumeInfo;
 
 use cenote_backend::{Environment, driver, drivers};
 use cenote_host::{Host, Unsynced};
+use cenote_model::event::PoolEvent;
 use cenote_model::source::{Source, sources_to_xml};
-use cenote_model::{Code, Error, Name, PoolKind, Result, Uuid, capabilities};
+use cenote_model::{Code, Error, PoolKind, Result, capabilities};
 use registry::Registry;
-use secrets::SecretFiles;
 use state::StateLock;
 use std::sync::{Arc, RwLock};
 
@@ -42,21 +45,12 @@ pub enum Access {
     Write,
 }
 
-/// A pool, as a client names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolRef {
-    /// Its name.
-    pub name: Name,
-    /// Its UUID, by which it is found.
-    pub uuid: Uuid,
-}
-
 /// The storage of this machine.
 pub struct Engine {
     layout: Layout,
     environment: Environment,
     registry: RwLock<Registry>,
-    events: Events,
+    events: Events<PoolEvent>,
     jobs: Jobs,
     /// Held while the state on disk may be changed.
     lock: Option<StateLock>,
@@ -65,23 +59,25 @@ pub struct Engine {
 impl Engine {
     /// Opens the state on disk. Pools that were active before are found again, and those that start by themselves are
     /// started, once a boot. On the very first use the `default` pool is made.
-    pub fn open(layout: Layout, host: Host, access: Access, jobs: Jobs) -> Result<Engine> {
+    pub fn open(
+        layout: Layout,
+        host: Host,
+        secrets: Arc<dyn Secrets>,
+        access: Access,
+        jobs: Jobs,
+    ) -> Result<Engine> {
         let must_change = state::is_new(&layout) || state::is_from_another_boot(&layout);
         let lock = match access {
             Access::Read if !must_change => None,
             // Who only reads leaves what is to be done to the daemon that has the state.
-            Access::Read => StateLock::take(&layout).map(Some).or_else(|error| match error.code {
+            Access::Read => StateLock::take(layout.run()).map(Some).or_else(|error| match error.code {
                 Code::ResourceBusy => Ok(None),
                 _ => Err(error),
             })?,
-            Access::Write => Some(StateLock::take(&layout)?),
+            Access::Write => Some(StateLock::take(layout.run())?),
         };
         let must_change = must_change && lock.is_some();
-        let environment = Environment {
-            host,
-            secrets: Arc::new(SecretFiles::of(&layout)),
-            unsynced: Arc::new(Unsynced::default()),
-        };
+        let environment = Environment { host, secrets, unsynced: Arc::new(Unsynced::default()) };
         let mut engine = Engine {
             layout,
             environment,
@@ -103,7 +99,8 @@ impl Engine {
             state::prepare(&self.layout)?;
         }
         if self.lock.is_some() {
-            state::sweep(&self.layout);
+            state::sweep(self.layout.config());
+            state::sweep(self.layout.run());
         }
         self.load_pools(self.lock.is_some())?;
         if is_new && let Some(path) = self.layout.default_pool() {
@@ -122,7 +119,7 @@ impl Engine {
     }
 
     /// What happens to pools from now on.
-    pub fn events(&self) -> &Events {
+    pub fn events(&self) -> &Events<PoolEvent> {
         &self.events
     }
 

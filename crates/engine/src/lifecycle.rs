@@ -2,7 +2,7 @@
 
 use crate::pool::{PoolEntry, PoolRun, driver_of};
 use crate::registry::Registry;
-use crate::{Engine, PoolRef, state};
+use crate::{Engine, state};
 use cenote_backend::Pool;
 use cenote_host::Undo;
 use cenote_model::event::{PoolChange, PoolEvent};
@@ -10,7 +10,7 @@ use cenote_model::flags::{BuildFirst, Overwrite, Validate};
 use cenote_model::permissions::Permissions;
 use cenote_model::pool::{Target, Usage};
 use cenote_model::source::Source;
-use cenote_model::{Code, Error, Name, PoolDef, PoolKind, Result, Uuid};
+use cenote_model::{Code, Error, Name, PoolDef, PoolKind, PoolRef, Result, Uuid};
 use std::path::Path;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,9 +1,9 @@
 //! One pool: what is known of it, and who is at it.
 
-use crate::{Engine, PoolRef};
+use crate::Engine;
 use cenote_backend::{Driver, Pool, driver};
 use cenote_model::pool::{Usage, sanitize_path};
-use cenote_model::{Code, Error, Name, PoolDef, PoolKind, Result, Uuid, VolumeDef};
+use cenote_model::{Code, Error, Name, PoolDef, PoolKind, PoolRef, Result, Uuid, VolumeDef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 

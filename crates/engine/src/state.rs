@@ -5,9 +5,9 @@ use cenote_model::flags::Validate;
 use cenote_model::{Code, Error, Name, PoolDef, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, open};
 use rustix::io::Errno;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,10 +27,10 @@ pub(crate) struct StateLock(#[allow(dead_code, reason = "closing it ends the loc
 
 impl StateLock {
     /// Takes the lock. Waits for another command, but not for a daemon, which would not end.
-    pub(crate) fn take(layout: &Layout) -> Result<StateLock> {
-        let path = layout.run().join("driver.pid");
+    pub(crate) fn take(folder: &Path) -> Result<StateLock> {
+        let path = folder.join("driver.pid");
         let failed = |e: io::Error| Error::system(format!("cannot lock '{}'", path.display()), &e);
-        create_dirs(layout.run())?;
+        create_dirs(folder)?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
         let mut file = File::from(open(&path, flags, mode).map_err(|e| failed(e.into()))?);
@@ -45,7 +45,7 @@ impl StateLock {
                             Code::ResourceBusy,
                             format!(
                                 "'{}' is in use by {}: stop it, or connect to it",
-                                layout.run().display(),
+                                folder.display(),
                                 holder.text
                             ),
                         ));
@@ -76,7 +76,7 @@ impl Holder {
         let name = name.trim();
         Holder {
             text: format!("{} (process {pid})", if name.is_empty() { "another process" } else { name }),
-            is_daemon: matches!(name, "libvirtd" | "virtstoraged" | "cenoted"),
+            is_daemon: matches!(name, "libvirtd" | "virtstoraged" | "virtsecretd" | "cenoted"),
         }
     }
 }
@@ -116,12 +116,10 @@ pub(crate) fn prepare(layout: &Layout) -> Result<()> {
 }
 
 /// Removes what writers that were killed left.
-pub(crate) fn sweep(layout: &Layout) {
-    for folder in [layout.config(), layout.run()] {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().ends_with(TEMPORARY) {
-                let _ = fs::remove_file(entry.path());
-            }
+pub(crate) fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(TEMPORARY) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -174,7 +172,7 @@ fn read_all(folder: &Path, parse: impl Fn(&str) -> Result<PoolDef>) -> Result<(V
 }
 
 /// The names of the `.xml` files in a directory, without the ending, and their texts.
-fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
+pub(crate) fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -195,7 +193,7 @@ fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
 /// Writes a definition.
 pub(crate) fn save_definition(layout: &Layout, def: &PoolDef) -> Result<()> {
     create_dirs(layout.config())?;
-    write(&layout.config_file(&def.name), &format!("{}{}", warning(def), def.to_xml()))
+    write(&layout.config_file(&def.name), format!("{}{}", warning(def), def.to_xml()))
 }
 
 /// Removes a definition and its link.
@@ -207,7 +205,7 @@ pub(crate) fn remove_definition(layout: &Layout, pool: &Name) -> Result<()> {
 
 /// Notes that a pool is active.
 pub(crate) fn save_active(layout: &Layout, def: &PoolDef) -> Result<()> {
-    write(&layout.run_file(&def.name), &format!("{}{}", warning(def), def.to_state_xml()))
+    write(&layout.run_file(&def.name), format!("{}{}", warning(def), def.to_state_xml()))
 }
 
 /// Notes that a pool is not active.
@@ -263,14 +261,14 @@ fn warning(def: &PoolDef) -> String {
 }
 
 /// Replaces a file as a whole: after a crash there is the old one or the new one.
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     let failed = |e: io::Error| Error::system(format!("cannot write data to file '{}'", path.display()), &e);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(TEMPORARY);
     let result = (|| {
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content.as_ref())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         let folder = path.parent().unwrap_or(Path::new("/"));
@@ -282,7 +280,18 @@ fn write(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-fn create_dirs(path: &Path) -> Result<()> {
+/// A directory that is its owner's alone, in one that need not be.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created,
+    }
+}
+
+pub(crate) fn create_dirs(path: &Path) -> Result<()> {
     fs::create_dir_all(path)
         .map_err(|e| Error::system(format!("cannot create directory {}", path.display()), &e))
 }

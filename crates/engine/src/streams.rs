@@ -1,12 +1,12 @@
 //! Data going into and out of volumes.
 
+use crate::Engine;
 use crate::jobs::RunningJob;
 use crate::pool::PoolEntry;
 use crate::volumes::{Busy, content_of};
-use crate::{Engine, VolumeRef};
 use cenote_backend::{Access, Pool, VolumeIo};
 use cenote_model::event::PoolChange;
-use cenote_model::{Code, Domain, Error, Name, Result};
+use cenote_model::{Code, Domain, Error, Name, Result, VolumeRef};
 use std::io;
 use std::sync::Arc;
 

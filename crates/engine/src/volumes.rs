@@ -1,27 +1,15 @@
 //! Volumes: looking up, making, changing, removing.
 
 use crate::Engine;
-use crate::PoolRef;
 use crate::pool::{Knowledge, PoolEntry, Use, Volume};
 use cenote_backend::{Content, Growth, Pool, Volumes};
 use cenote_host::Undo;
 use cenote_model::flags::{CreateOptions, DeleteOptions, ResizeOptions, WipeAlgorithm};
 use cenote_model::pool::sanitize_path;
 use cenote_model::volume::{CapacityRule, VolumeKind};
-use cenote_model::{Code, Error, Name, Result, VolumeDef};
+use cenote_model::{Code, Error, Name, PoolRef, Result, VolumeDef, VolumeRef};
 use std::path::Path;
 use std::sync::Arc;
-
-/// A volume, as a client names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeRef {
-    /// The pool's name.
-    pub pool: Name,
-    /// The volume's name.
-    pub name: Name,
-    /// The volume's key.
-    pub key: String,
-}
 
 /// What `vol-info` tells; sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_engine::{Access, Engine, Jobs, Layout, PoolRun};
+use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets, PoolRun};
 use cenote_host::Host;
 use cenote_model::Code;
 use cenote_model::event::PoolChange;
@@ -11,6 +11,7 @@ use cenote_model::flags::{
 };
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 struct Machine {
@@ -34,7 +35,7 @@ impl Machine {
     }
 
     fn open(&self, access: Access) -> Engine {
-        Engine::open(self.layout(), Host::new(), access, Jobs::default()).unwrap()
+        Engine::open(self.layout(), Host::new(), Arc::new(NoSecrets), access, Jobs::default()).unwrap()
     }
 
     fn target(&self, name: &str) -> PathBuf {

@@ -5,6 +5,8 @@
 
 pub mod attributes;
 mod new_file;
+mod secret_value;
+mod settings;
 mod stat;
 mod tied;
 mod tool;
@@ -12,6 +14,8 @@ mod undo;
 mod unsynced;
 
 pub use new_file::{NewFile, is_hidden, sweep};
+pub use secret_value::SecretValue;
+pub use settings::{Setting, Settings};
 pub use stat::{FileStat, Space, space, stat};
 pub use tool::{Tool, ToolError, find_tool};
 pub use undo::Undo;

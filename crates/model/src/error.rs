@@ -43,6 +43,7 @@ codes! {
     NoStoragePool = 49, "Storage pool not found", "Storage pool not found: {}";
     NoStorageVol = 50, "Storage volume not found", "Storage volume not found: {}";
     OperationInvalid = 55, "Requested operation is not valid", "Requested operation is not valid: {}";
+    InvalidSecret = 65, "Invalid secret", "Invalid secret: {}";
     NoSecret = 66, "Secret not found", "Secret not found: {}";
     ConfigUnsupported = 67, "unsupported configuration", "unsupported configuration: {}";
     OperationTimeout = 68, "Timed out during operation", "Timed out during operation: {}";

@@ -1,5 +1,6 @@
-//! What is told to those who watch pools.
+//! What is told to those who watch pools and secrets.
 
+use crate::secret::SecretId;
 use crate::{Name, Uuid};
 
 /// Something that happened to a pool.
@@ -51,5 +52,40 @@ impl PoolChange {
     /// The lifecycle event with this number.
     pub fn from_lifecycle_number(number: i32) -> Option<PoolChange> {
         PoolChange::LIFECYCLE.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// Something that happened to a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretEvent {
+    /// The secret.
+    pub secret: SecretId,
+    /// What happened.
+    pub change: SecretChange,
+}
+
+/// The changes that libvirt's secret events tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretChange {
+    /// It was defined, or its definition changed.
+    Defined,
+    /// It went.
+    Undefined,
+    /// Its value was set.
+    ValueChanged,
+}
+
+impl SecretChange {
+    /// Those with a number of `virSecretEventLifecycleType`, in its order.
+    const LIFECYCLE: [SecretChange; 2] = [SecretChange::Defined, SecretChange::Undefined];
+
+    /// The number among lifecycle events; `None` for a new value, which is an event of another kind.
+    pub fn lifecycle_number(self) -> Option<i32> {
+        SecretChange::LIFECYCLE.iter().position(|change| *change == self).map(|number| number as i32)
+    }
+
+    /// The lifecycle event with this number.
+    pub fn from_lifecycle_number(number: i32) -> Option<SecretChange> {
+        SecretChange::LIFECYCLE.get(usize::try_from(number).ok()?).copied()
     }
 }

@@ -29,9 +29,9 @@ pub use error::{Code, Domain, Error, Result};
 pub use job::Job;
 pub use kind::PoolKind;
 pub use name::Name;
-pub use pool::PoolDef;
+pub use pool::{PoolDef, PoolRef};
 pub use uuid::Uuid;
-pub use volume::VolumeDef;
+pub use volume::{VolumeDef, VolumeRef};
 
 /// An enum whose values have fixed names in XML and on command lines.
 macro_rules! named_enum {

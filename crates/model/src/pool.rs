@@ -10,6 +10,15 @@ use crate::{Code, Error, Name, PoolKind, Result, Uuid, named_enum};
 const FS_NAMESPACE: &str = "http://libvirt.org/schemas/storagepool/fs/1.0";
 const RBD_NAMESPACE: &str = "http://libvirt.org/schemas/storagepool/rbd/1.0";
 
+/// A pool, as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolRef {
+    /// Its name.
+    pub name: Name,
+    /// Its UUID, by which it is found.
+    pub uuid: Uuid,
+}
+
 /// How full a pool is, in bytes; all zero while it is inactive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -3,67 +3,65 @@
 use crate::flags::Validate;
 use crate::source::yes_no;
 use crate::xml::{Document, Element, Writer};
-use crate::{Code, Domain, Error, Result, Uuid};
+use crate::{Code, Domain, Error, Result, Uuid, named_enum};
+
+named_enum! {
+    /// What a secret may be for, in the order of libvirt's numbers (`virSecretUsageType`).
+    pub enum UsageKind {
+        /// The passphrase of an encrypted volume.
+        Volume = "volume",
+        /// A key of a Ceph cluster.
+        Ceph = "ceph",
+        /// The password of an iSCSI target.
+        Iscsi = "iscsi",
+        /// The password of a TLS key.
+        Tls = "tls",
+        /// The passphrase of a virtual TPM's state.
+        Vtpm = "vtpm",
+    }
+}
+
+impl UsageKind {
+    /// The number on the wire; 0 stands for no usage.
+    pub fn number(self) -> i32 {
+        self as i32 + 1
+    }
+
+    /// The kind with this number.
+    pub fn from_number(number: i32) -> Option<UsageKind> {
+        UsageKind::ALL.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
+    }
+
+    /// The element that carries the id, and libvirt's words for its missing.
+    fn element(self) -> (&'static str, &'static str) {
+        match self {
+            UsageKind::Volume => ("volume", "volume usage specified, but volume path is missing"),
+            UsageKind::Ceph => ("name", "Ceph usage specified, but name is missing"),
+            UsageKind::Iscsi => ("target", "iSCSI usage specified, but target is missing"),
+            UsageKind::Tls => ("name", "TLS usage specified, but name is missing"),
+            UsageKind::Vtpm => ("name", "vTPM usage specified, but name is missing"),
+        }
+    }
+}
 
 /// What a secret is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretUsage {
-    /// The passphrase of an encrypted volume: its path.
-    Volume(String),
-    /// A key of a Ceph cluster: its name.
-    Ceph(String),
-    /// The password of an iSCSI target: its name.
-    Iscsi(String),
-    /// The password of a TLS key: its name.
-    Tls(String),
-    /// The passphrase of a virtual TPM's state: its name.
-    Vtpm(String),
+pub struct SecretUsage {
+    /// The kind of thing.
+    pub kind: UsageKind,
+    /// Which one: the path of a volume, the name of something else. The secret is looked up by it.
+    pub id: String,
 }
 
 impl SecretUsage {
-    /// The type's name in XML.
-    pub fn type_name(&self) -> &'static str {
-        self.parts().0
-    }
-
-    /// What the secret is looked up by.
-    pub fn id(&self) -> &str {
-        self.parts().2
-    }
-
-    /// The type's name, the element that carries the id, and the id.
-    fn parts(&self) -> (&'static str, &'static str, &str) {
-        match self {
-            SecretUsage::Volume(id) => ("volume", "volume", id),
-            SecretUsage::Ceph(id) => ("ceph", "name", id),
-            SecretUsage::Iscsi(id) => ("iscsi", "target", id),
-            SecretUsage::Tls(id) => ("tls", "name", id),
-            SecretUsage::Vtpm(id) => ("vtpm", "name", id),
-        }
-    }
-
     fn read(usage: &Element<'_, '_>) -> Result<Option<SecretUsage>> {
-        let kind = usage.attr("type").ok_or_else(|| usage.missing_attr("type"))?;
-        let id = |element: &str, missing: &str| {
-            usage.child_text(element).ok_or_else(|| secret_error(Code::Internal, missing))
+        let kind = match usage.attr("type").ok_or_else(|| usage.missing_attr("type"))? {
+            "none" => return Ok(None),
+            name => UsageKind::from_name(name).ok_or_else(|| usage.bad_attr("type", name, ""))?,
         };
-        match kind {
-            "none" => Ok(None),
-            "volume" => id("volume", "volume usage specified, but volume path is missing")
-                .map(|id| Some(SecretUsage::Volume(id))),
-            "ceph" => {
-                id("name", "Ceph usage specified, but name is missing").map(|id| Some(SecretUsage::Ceph(id)))
-            }
-            "iscsi" => id("target", "iSCSI usage specified, but target is missing")
-                .map(|id| Some(SecretUsage::Iscsi(id))),
-            "tls" => {
-                id("name", "TLS usage specified, but name is missing").map(|id| Some(SecretUsage::Tls(id)))
-            }
-            "vtpm" => {
-                id("name", "vTPM usage specified, but name is missing").map(|id| Some(SecretUsage::Vtpm(id)))
-            }
-            other => Err(usage.bad_attr("type", other, "")),
-        }
+        let (element, missing) = kind.element();
+        let id = usage.child_text(element).ok_or_else(|| secret_error(Code::Internal, missing))?;
+        Ok(Some(SecretUsage { kind, id }))
     }
 }
 
@@ -82,7 +80,38 @@ pub struct SecretDef {
     pub usage: Option<SecretUsage>,
 }
 
+/// A secret, as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretId {
+    /// Its UUID, by which it is found.
+    pub uuid: Uuid,
+    /// What it is for.
+    pub usage: Option<SecretUsage>,
+}
+
+/// Which secrets a list is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SecretFilter {
+    /// Only those that are ephemeral, or only those that are not.
+    pub ephemeral: Option<bool>,
+    /// Only those that are private, or only those that are not.
+    pub private: Option<bool>,
+}
+
+impl SecretFilter {
+    /// True if the list is to have this one.
+    pub fn admits(self, def: &SecretDef) -> bool {
+        self.ephemeral.is_none_or(|wanted| wanted == def.ephemeral)
+            && self.private.is_none_or(|wanted| wanted == def.private)
+    }
+}
+
 impl SecretDef {
+    /// What a client names it by.
+    pub fn id(&self) -> SecretId {
+        SecretId { uuid: self.uuid, usage: self.usage.clone() }
+    }
+
     /// Reads a `<secret>` document.
     pub fn from_xml(text: &str, validate: Validate) -> Result<SecretDef> {
         let document = match validate {
@@ -120,8 +149,8 @@ impl SecretDef {
                 w.text("uuid", self.uuid);
                 w.text_opt("description", self.description.as_deref());
                 if let Some(usage) = &self.usage {
-                    let (kind, element, id) = usage.parts();
-                    w.element("usage").attr("type", kind).children(|w| w.text(element, id));
+                    let (element, _) = usage.kind.element();
+                    w.element("usage").attr("type", usage.kind).children(|w| w.text(element, &usage.id));
                 }
             });
         w.finish()

@@ -8,6 +8,17 @@ use crate::source::read_size;
 use crate::xml::{Document, Element, Writer};
 use crate::{Code, Error, Name, PoolKind, Result, named_enum, units};
 
+/// A volume, as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeRef {
+    /// The pool's name.
+    pub pool: Name,
+    /// The volume's name.
+    pub name: Name,
+    /// The volume's key.
+    pub key: String,
+}
+
 named_enum! {
     /// What a volume is on this machine.
     pub enum VolumeKind {

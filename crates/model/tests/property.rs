@@ -9,7 +9,7 @@ use cenote_model::format::{ImageFeature, ImageFormat, VolumeFormat};
 use cenote_model::kind::TargetRule;
 use cenote_model::permissions::Permissions;
 use cenote_model::pool::{RefreshAllocation, Target, Usage, sanitize_path};
-use cenote_model::secret::{SecretDef, SecretUsage};
+use cenote_model::secret::{SecretDef, SecretUsage, UsageKind};
 use cenote_model::source::{Adapter, Device, FcHost, FreeExtent, Host, PciAddress, Source};
 use cenote_model::units::MAX_CAPACITY;
 use cenote_model::volume::{
@@ -226,13 +226,7 @@ fn volume() -> impl Strategy<Value = (PoolKind, VolumeDef)> {
 }
 
 fn secret() -> impl Strategy<Value = SecretDef> {
-    let usage = prop_oneof![
-        text().prop_map(SecretUsage::Volume),
-        text().prop_map(SecretUsage::Ceph),
-        text().prop_map(SecretUsage::Iscsi),
-        text().prop_map(SecretUsage::Tls),
-        text().prop_map(SecretUsage::Vtpm),
-    ];
+    let usage = (select(UsageKind::ALL), text()).prop_map(|(kind, id)| SecretUsage { kind, id });
     (any::<bool>(), any::<bool>(), uuid(), of(text()), of(usage)).prop_map(
         |(ephemeral, private, uuid, description, usage)| SecretDef {
             ephemeral,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
+use zeroize::Zeroizing;
 
 /// So many pieces of a stream wait for being taken; then nothing more is read from the server.
 const MAX_WAITING: usize = 16;
@@ -73,16 +74,33 @@ impl Client {
 
     /// Calls a procedure and waits for its reply.
     pub fn call<C: Call>(&self, args: &C::Args) -> Result<C::Ret> {
-        let (_, reply) = self.send::<C>(args, None)?;
-        result::<C>(&reply)
+        let (_, reply) = self.send_call::<C>(args, None)?;
+        result::<C>(reply)
+    }
+
+    /// Passes a call on whose arguments are encoded already. Returns what the server's reply carries.
+    pub fn forward(&self, procedure: i32, payload: &[u8]) -> Result<Vec<u8>> {
+        let header = |serial| Header {
+            program: frame::REMOTE,
+            version: frame::VERSION,
+            procedure,
+            kind: Kind::Call,
+            serial,
+            status: Status::Ok,
+        };
+        let (_, reply) = self.send(header, payload, None)?;
+        match reply.header.status {
+            Status::Ok => Ok(reply.payload),
+            _ => Err(error_in(&reply)),
+        }
     }
 
     /// Calls a procedure that opens a stream.
     pub fn open<C: Call>(&self, args: &C::Args) -> Result<Stream> {
         let (sender, incoming) = sync_channel(MAX_WAITING);
-        let (serial, reply) = self.send::<C>(args, Some(sender))?;
+        let (serial, reply) = self.send_call::<C>(args, Some(sender))?;
         let header = header::<C>(Kind::Stream, serial, Status::Continue);
-        let opened = result::<C>(&reply);
+        let opened = result::<C>(reply);
         let stream = Stream { shared: Arc::clone(&self.shared), header, incoming, is_over: opened.is_err() };
         opened.map(|_| stream)
     }
@@ -94,10 +112,20 @@ impl Client {
         receiver
     }
 
+    fn send_call<C: Call>(&self, args: &C::Args, stream: Option<SyncSender<Frame>>) -> Result<(u32, Frame)> {
+        // There may be a secret in it.
+        let payload = Zeroizing::new(xdr::to_bytes(args));
+        self.send(|serial| header::<C>(Kind::Call, serial, Status::Ok), &payload, stream)
+    }
+
     /// Sends a call and waits for the frame that answers it.
-    fn send<C: Call>(&self, args: &C::Args, stream: Option<SyncSender<Frame>>) -> Result<(u32, Frame)> {
+    fn send(
+        &self,
+        header: impl FnOnce(u32) -> Header,
+        payload: &[u8],
+        stream: Option<SyncSender<Frame>>,
+    ) -> Result<(u32, Frame)> {
         let (sender, receiver) = channel();
-        let payload = xdr::to_bytes(args);
         let mut outgoing = lock(&self.shared.outgoing);
         let serial = outgoing.serial;
         outgoing.serial = serial.wrapping_add(1);
@@ -109,16 +137,17 @@ impl Client {
             waiting.replies.insert(serial, sender);
             waiting.streams.extend(stream.map(|stream| (serial, stream)));
         }
-        outgoing.write(&header::<C>(Kind::Call, serial, Status::Ok), &payload)?;
+        let bytes = Zeroizing::new(frame::to_bytes(&header(serial), payload));
+        outgoing.write(&bytes)?;
         drop(outgoing);
         receiver.recv().map(|reply| (serial, reply)).map_err(|_| gone())
     }
 }
 
-fn result<C: Call>(reply: &Frame) -> Result<C::Ret> {
+fn result<C: Call>(reply: Frame) -> Result<C::Ret> {
     match reply.header.status {
-        Status::Ok => xdr::from_bytes(&reply.payload).map_err(|e| nonsense(&e)),
-        _ => Err(error_in(reply)),
+        Status::Ok => xdr::from_bytes(&Zeroizing::new(reply.payload)).map_err(|e| nonsense(&e)),
+        _ => Err(error_in(&reply)),
     }
 }
 
@@ -147,9 +176,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outgoing {
-    fn write(&mut self, header: &Header, payload: &[u8]) -> Result<()> {
-        let written =
-            self.writer.write_all(&frame::to_bytes(header, payload)).and_then(|()| self.writer.flush());
+    fn write(&mut self, frame: &[u8]) -> Result<()> {
+        let written = self.writer.write_all(frame).and_then(|()| self.writer.flush());
         written.map_err(|e| Error::system("cannot send to the server", &e).in_domain(Domain::Rpc))
     }
 }
@@ -162,7 +190,8 @@ impl Shared {
                 const PING: i32 = 1;
                 const PONG: i32 = 2;
                 if header.procedure == PING {
-                    let _ = lock(&self.outgoing).write(&Header { procedure: PONG, ..header }, &[]);
+                    let _ = lock(&self.outgoing)
+                        .write(&frame::to_bytes(&Header { procedure: PONG, ..header }, &[]));
                 }
                 continue;
             }
@@ -273,7 +302,7 @@ impl Stream {
     }
 
     fn write(&self, header: &Header, payload: &[u8]) -> Result<()> {
-        lock(&self.shared.outgoing).write(header, payload)
+        lock(&self.shared.outgoing).write(&frame::to_bytes(header, payload))
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod client;
 mod error;
+pub mod events;
 pub mod frame;
 pub mod own;
 pub mod procedures;

@@ -1,7 +1,9 @@
 //! The procedures of libvirt's API that storage is made of (`remote_protocol.x`), with what each takes and gives.
 
-use crate::xdr::{Decode, Encode, xdr_struct};
-use cenote_model::Uuid;
+use crate::xdr::{Decode, Encode, Input, XdrError, xdr_struct};
+use cenote_host::SecretValue;
+use cenote_model::secret::{self, SecretUsage, UsageKind};
+use cenote_model::{Code, Error, Name, PoolRef, Uuid, VolumeRef};
 
 xdr_struct! {
     /// A pool, as clients name it.
@@ -22,6 +24,37 @@ xdr_struct! {
         pub name: String,
         /// Its key.
         pub key: String,
+    }
+}
+
+impl From<PoolRef> for PoolId {
+    fn from(pool: PoolRef) -> PoolId {
+        PoolId { name: pool.name.to_string(), uuid: pool.uuid }
+    }
+}
+
+impl TryFrom<PoolId> for PoolRef {
+    type Error = Error;
+
+    fn try_from(id: PoolId) -> Result<PoolRef, Error> {
+        let name = Name::pool(id.name).map_err(|error| Error::new(Code::NoStoragePool, error.detail))?;
+        Ok(PoolRef { name, uuid: id.uuid })
+    }
+}
+
+impl From<VolumeRef> for VolumeId {
+    fn from(volume: VolumeRef) -> VolumeId {
+        VolumeId { pool: volume.pool.to_string(), name: volume.name.to_string(), key: volume.key }
+    }
+}
+
+impl TryFrom<VolumeId> for VolumeRef {
+    type Error = Error;
+
+    fn try_from(id: VolumeId) -> Result<VolumeRef, Error> {
+        let pool = Name::pool(id.pool).map_err(|error| Error::new(Code::NoStoragePool, error.detail))?;
+        let name = Name::volume(id.name).map_err(|error| Error::new(Code::NoStorageVol, error.detail))?;
+        Ok(VolumeRef { pool, name, key: id.key })
     }
 }
 
@@ -56,6 +89,105 @@ xdr_struct! {
         pub callback: i32,
         /// The pool.
         pub pool: PoolId,
+    }
+}
+
+xdr_struct! {
+    /// A secret, as clients name it.
+    pub struct SecretId {
+        /// Its UUID.
+        pub uuid: Uuid,
+        /// The number of what it is for; 0 if that is nothing.
+        pub usage_type: i32,
+        /// Which one it is for.
+        pub usage_id: String,
+    }
+}
+
+impl From<secret::SecretId> for SecretId {
+    fn from(id: secret::SecretId) -> SecretId {
+        let (usage_type, usage_id) = id.usage.map_or((0, String::new()), |u| (u.kind.number(), u.id));
+        SecretId { uuid: id.uuid, usage_type, usage_id }
+    }
+}
+
+impl From<SecretId> for secret::SecretId {
+    fn from(id: SecretId) -> secret::SecretId {
+        let usage = UsageKind::from_number(id.usage_type).map(|kind| SecretUsage { kind, id: id.usage_id });
+        secret::SecretId { uuid: id.uuid, usage }
+    }
+}
+
+xdr_struct! {
+    /// A secret came, went or changed.
+    pub struct SecretLifecycle {
+        /// Whose callback it is for.
+        pub callback: i32,
+        /// The secret.
+        pub secret: SecretId,
+        /// What happened: `virSecretEventLifecycleType`.
+        pub event: i32,
+        /// Always 0.
+        pub detail: i32,
+    }
+}
+
+xdr_struct! {
+    /// The value of a secret was set.
+    pub struct SecretValueChanged {
+        /// Whose callback it is for.
+        pub callback: i32,
+        /// The secret.
+        pub secret: SecretId,
+    }
+}
+
+xdr_struct! {
+    /// A named value (`virTypedParameter`).
+    pub struct TypedParam {
+        /// Its name.
+        pub field: String,
+        /// Its value.
+        pub value: TypedValue,
+    }
+}
+
+/// The value of a [`TypedParam`], as far as there is use for it here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypedValue {
+    /// A number of four bytes, of whatever kind.
+    Short(i32, u32),
+    /// A number of eight bytes, of whatever kind.
+    Long(i32, u64),
+    /// A text.
+    Text(String),
+}
+
+const TYPED_TEXT: i32 = 7;
+
+impl Encode for TypedValue {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            TypedValue::Short(kind, number) => (*kind, *number).encode(out),
+            TypedValue::Long(kind, number) => (*kind, *number).encode(out),
+            TypedValue::Text(text) => {
+                TYPED_TEXT.encode(out);
+                text.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for TypedValue {
+    fn decode(input: &mut Input<'_>) -> Result<TypedValue, XdrError> {
+        Ok(match i32::decode(input)? {
+            // int, unsigned, boolean
+            kind @ (1 | 2 | 6) => TypedValue::Short(kind, u32::decode(input)?),
+            // long, unsigned long, double
+            kind @ (3..=5) => TypedValue::Long(kind, u64::decode(input)?),
+            TYPED_TEXT => TypedValue::Text(String::decode(input)?),
+            kind => return Err(XdrError::NoSuchKind(kind)),
+        })
     }
 }
 
@@ -166,6 +298,15 @@ procedures! {
     ConnectGetUri = 110: () => (String,);
     StorageVolCreateXmlFrom = 125 changes "virStorageVolCreateXMLFrom":
         (PoolId, String, VolumeId, u32) => (VolumeId,);
+    ConnectNumOfSecrets = 139: () => (i32,);
+    ConnectListSecrets = 140: (i32,) => (Vec<String>,);
+    SecretLookupByUuid = 141: (Uuid,) => (SecretId,);
+    SecretDefineXml = 142 changes "virSecretDefineXML": (String, u32) => (SecretId,);
+    SecretGetXmlDesc = 143: (SecretId, u32) => (String,);
+    SecretSetValue = 144 changes "virSecretSetValue": (SecretId, SecretValue, u32) => ();
+    SecretGetValue = 145 changes "virSecretGetValue": (SecretId, u32) => (SecretValue,);
+    SecretUndefine = 146 changes "virSecretUndefine": (SecretId,) => ();
+    SecretLookupByUsage = 147: (i32, String) => (SecretId,);
     ConnectIsSecure = 149: () => (i32,);
     StoragePoolIsActive = 154: (PoolId,) => (i32,);
     StoragePoolIsPersistent = 155: (PoolId,) => (i32,);
@@ -177,6 +318,7 @@ procedures! {
     StorageVolResize = 260 changes "virStorageVolResize": (VolumeId, u64, u32) => ();
     ConnectListAllStoragePools = 281: (i32, u32) => (Vec<PoolId>, u32);
     StoragePoolListAllVolumes = 282: (PoolId, i32, u32) => (Vec<VolumeId>, u32);
+    ConnectListAllSecrets = 287: (i32, u32) => (Vec<SecretId>, u32);
     ConnectRegisterCloseCallback = 360: () => ();
     ConnectUnregisterCloseCallback = 361: () => ();
     ConnectStoragePoolEventRegisterAny = 368: (i32, Option<PoolId>) => (i32,);
@@ -184,8 +326,13 @@ procedures! {
     StoragePoolEventLifecycle = 370: () => PoolLifecycle;
     StoragePoolEventRefresh = 373: () => PoolRefreshed;
     StorageVolGetInfoFlags = 378: (VolumeId, u32) => VolumeSizes;
+    ConnectSecretEventRegisterAny = 380: (i32, Option<SecretId>) => (i32,);
+    ConnectSecretEventDeregisterAny = 381: (i32,) => ();
+    SecretEventLifecycle = 382: () => SecretLifecycle;
+    SecretEventValueChanged = 383: () => SecretValueChanged;
     StoragePoolLookupByTargetPath = 391: (String,) => (PoolId,);
     ConnectGetStoragePoolCapabilities = 403: (u32,) => (String,);
+    ConnectSetIdentity = 419: (Vec<TypedParam>, u32) => ();
 }
 
 #[cfg(test)]

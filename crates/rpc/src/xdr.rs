@@ -1,6 +1,7 @@
 //! XDR (RFC 4506), as far as libvirt's protocol uses it: everything is a multiple of four bytes, integers are
 //! big-endian.
 
+use cenote_host::SecretValue;
 use cenote_model::Uuid;
 
 /// What a string may hold at most (`REMOTE_STRING_MAX`), in bytes.
@@ -24,6 +25,9 @@ pub enum XdrError {
         /// What is allowed.
         limit: usize,
     },
+    /// A value is of a kind that there is not.
+    #[error("there is no kind {0} of values")]
+    NoSuchKind(i32),
     /// A string is no UTF-8, or has a NUL in it.
     #[error("a string in the payload is no text")]
     NoText,
@@ -131,6 +135,20 @@ impl Decode for String {
             Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
             _ => Err(XdrError::NoText),
         }
+    }
+}
+
+impl Encode for SecretValue {
+    fn encode(&self, out: &mut Vec<u8>) {
+        // What grows while it is written leaves copies behind.
+        out.reserve(4 + self.expose().len().next_multiple_of(4));
+        encode_opaque(self.expose(), out);
+    }
+}
+
+impl Decode for SecretValue {
+    fn decode(input: &mut Input<'_>) -> Result<SecretValue, XdrError> {
+        input.opaque(MAX_SECRET).map(SecretValue::copy_of)
     }
 }
 

@@ -12,7 +12,7 @@ mod virsh;
 pub use cenote::Cenote;
 pub use cenoted::Cenoted;
 pub use libvirtd::Libvirtd;
-pub use virsh::virsh;
+pub use virsh::{of_driver, virsh};
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

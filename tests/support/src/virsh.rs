@@ -10,9 +10,18 @@ pub fn virsh(uri: &str, socket: &str, args: &[&str]) -> Output {
         true => uri.replace(socket, &format!("{socket}-ro")),
         false => uri.to_owned(),
     };
+    let uri = of_driver(&uri, args);
     let mut virsh = Command::new("virsh");
     virsh.env("LIBVIRT_DEFAULT_URI", uri).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
     virsh.args(args).output().expect("virsh")
+}
+
+/// The address by which these arguments find their driver: libvirtd has secrets under another one than storage.
+pub fn of_driver(uri: &str, args: &[impl AsRef<str>]) -> String {
+    match args.iter().any(|arg| arg.as_ref().starts_with("secret-")) {
+        true => uri.replacen("storage", "secret", 1),
+        false => uri.to_owned(),
+    }
 }
 
 /// Ends a daemon, and kills it if it does not end within this time. Says whether it ended by itself.

@@ -1,19 +1,21 @@
 //! The commands, with virsh's names, options and words.
 
+mod events;
 pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod own;
 pub(crate) mod pool;
 mod pool_event;
 mod pool_xml;
+pub(crate) mod secret;
+mod secret_event;
 mod transfer;
 pub(crate) mod volume;
 
 use crate::command::{Arguments, Completion, Opt, Session};
 use crate::failure::{Context, Failure};
 use crate::xpath::{self, Wrap};
-use cenote_engine::{PoolRef, VolumeRef};
-use cenote_model::{Error, PoolKind, Uuid, units};
+use cenote_model::{Error, PoolKind, PoolRef, Uuid, VolumeRef, units};
 use serde_json::json;
 use std::path::Path;
 

@@ -8,10 +8,10 @@ use crate::command::{Arguments, Command, Opt, Run, Session};
 use crate::connection::Which;
 use crate::editor::Draft;
 use crate::failure::{Context, Failure, Outcome};
-use cenote_engine::{PoolInfo, PoolRef, PoolRun};
+use cenote_engine::{PoolInfo, PoolRun};
 use cenote_model::flags::{BuildFirst, Overwrite, Validate};
 use cenote_model::xml::Writer;
-use cenote_model::{Error, PoolKind, Uuid};
+use cenote_model::{Error, PoolKind, PoolRef, Uuid};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal};
 

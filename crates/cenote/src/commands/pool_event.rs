@@ -1,45 +1,20 @@
 //! `pool-event`: waiting for what happens to pools.
 
-use super::{find_pool, pool_option};
+use super::{events, find_pool, pool_option};
 use crate::command::{Arguments, Completion, Opt, Session};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use cenote_model::event::{PoolChange, PoolEvent};
 use serde_json::json;
-use signal_hook::consts::SIGINT;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
 
-pub(super) const OPTIONS: [Opt; 6] = [
+pub(super) const OPTIONS: [Opt; 6] = events::options(
     Opt::text("pool", "filter by storage pool name or uuid").completes(Completion::Pool),
-    Opt::text("event", "which event type to wait for").completes(Completion::OneOf(|| EVENTS.to_vec())),
-    Opt::flag("loop", "loop until timeout or interrupt, rather than one-shot"),
-    Opt::number("timeout", "timeout seconds"),
-    Opt::flag("list", "list valid event types"),
-    Opt::flag("timestamp", "show timestamp for each printed event"),
-];
+    || KINDS.to_vec(),
+);
 
-const EVENTS: [&str; 2] = ["lifecycle", "refresh"];
-const STEP: Duration = Duration::from_millis(200);
+const KINDS: [&str; 2] = ["lifecycle", "refresh"];
 
 pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Outcome {
-    let out = session.out;
-    if arguments.flag("list") {
-        out.result(|| json!(EVENTS), || EVENTS.map(|event| format!("{event}\n")).concat());
-        return Ok(());
-    }
-    let Some(kind) = arguments.text("event")? else {
-        return Err(Failure::said("either --list or --event <type> is required"));
-    };
-    if !EVENTS.contains(&kind) {
-        return Err(Failure::said(format!("unknown event type {kind}")));
-    }
-    let timeout = match arguments.number("timeout")? {
-        Some(0) => {
-            return Err(Failure::said("Numeric value '0' for <timeout> option is malformed or out of range"));
-        }
-        seconds => seconds.map(Duration::from_secs),
-    };
+    let Some(wish) = events::wish(session, arguments, &KINDS)? else { return Ok(()) };
     let only = match arguments.text("pool")? {
         Some(name) => {
             let pool = find_pool(session, name);
@@ -47,40 +22,15 @@ pub(super) fn run(session: &Session<'_>, arguments: &Arguments) -> Outcome {
         }
         None => None,
     };
-    let mut watch = session.connection.watch()?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let registered = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted)).ok();
-    let started = Instant::now();
-    let mut count = 0;
-    let end = loop {
-        if interrupted.load(Ordering::Relaxed) {
-            break Some("event loop interrupted\n");
-        }
-        let left = timeout.map(|timeout| timeout.saturating_sub(started.elapsed()));
-        if left == Some(Duration::ZERO) {
-            break Some("event loop timed out\n");
-        }
-        let Some(event) = watch.next(left.unwrap_or(STEP).min(STEP))? else { continue };
-        let is_refresh = event.change == PoolChange::Refreshed;
-        if is_refresh != (kind == "refresh") || only.as_ref().is_some_and(|pool| pool.uuid != event.uuid) {
-            continue;
-        }
-        print(session, arguments, &event);
-        count += 1;
-        if !arguments.flag("loop") {
-            break None;
-        }
+    let mut watch = session.connection.watch_pools()?;
+    let is_wanted = |event: &PoolEvent| {
+        (event.change == PoolChange::Refreshed) == (wish.kind == "refresh")
+            && only.as_ref().is_none_or(|pool| pool.uuid == event.uuid)
     };
-    if let Some(registered) = registered {
-        signal_hook::low_level::unregister(registered);
-    }
-    if !out.is_json() {
-        out.print(format_args!("{}events received: {count}\n", end.unwrap_or_default()));
-    }
-    if count > 0 { Ok(()) } else { Err(Failure::silent()) }
+    events::wait(session, arguments, &wish, &mut *watch, is_wanted, |event, time| print(session, event, time))
 }
 
-fn print(session: &Session<'_>, arguments: &Arguments, event: &PoolEvent) {
+fn print(session: &Session<'_>, event: &PoolEvent, time: &str) {
     let change = match event.change {
         PoolChange::Defined => "Defined",
         PoolChange::Undefined => "Undefined",
@@ -90,7 +40,6 @@ fn print(session: &Session<'_>, arguments: &Arguments, event: &PoolEvent) {
         PoolChange::Deleted => "Deleted",
         PoolChange::Refreshed => "Refreshed",
     };
-    let time = if arguments.flag("timestamp") { format!("{}: ", now()) } else { String::new() };
     session.out.result(
         || json!({"pool": event.pool.as_str(), "uuid": event.uuid.to_string(), "event": change.to_lowercase()}),
         || match event.change {
@@ -98,38 +47,4 @@ fn print(session: &Session<'_>, arguments: &Arguments, event: &PoolEvent) {
             _ => format!("{time}event 'lifecycle' for storage pool {}: {change}\n", event.pool),
         },
     );
-}
-
-/// The time as libvirt writes it: `2026-01-31 12:00:00.000+0000`.
-fn now() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let millis = since.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}+0000")
-}
-
-/// The date of a day since 1970, by counting years that begin in March, whose leap day comes last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::civil;
-
-    #[test]
-    fn dates() {
-        assert_eq!(civil(0), (1970, 1, 1));
-        assert_eq!(civil(11_016), (2000, 2, 29));
-        assert_eq!(civil(20_781), (2026, 11, 24));
-    }
 }

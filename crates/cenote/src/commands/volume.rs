@@ -9,9 +9,10 @@ use crate::command::{Arguments, Command, Completion, Opt, Run, Session};
 use crate::connection::Holes;
 use crate::failure::{Context, Failure, Outcome};
 use crate::xpath::{self, Wrap};
-use cenote_engine::{PoolRef, VolumeInfo, VolumeRef};
+use cenote_engine::VolumeInfo;
 use cenote_model::flags::{CreateOptions, DeleteOptions, ResizeOptions, Validate, WipeAlgorithm};
 use cenote_model::xml::Writer;
+use cenote_model::{PoolRef, VolumeRef};
 use serde_json::{Value, json};
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! Where a daemon is: libvirt's URIs, as far as they lead to storage.
+//! Where a daemon is: libvirt's URIs, as far as they lead to storage or secrets.
 
 use super::Permission;
 use cenote_model::{Code, Error, Result};
@@ -13,9 +13,38 @@ use std::process::{Command, Stdio};
 pub(crate) struct Address {
     /// The URI as it was given.
     uri: String,
+    driver: Driver,
     /// `system` or `session`.
     path: String,
     way: Way,
+}
+
+/// What a daemon is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Driver {
+    Storage,
+    Secret,
+}
+
+impl Driver {
+    fn from_name(name: &str) -> Option<Driver> {
+        [Driver::Storage, Driver::Secret].into_iter().find(|driver| driver.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Driver::Storage => "storage",
+            Driver::Secret => "secret",
+        }
+    }
+
+    /// The daemon that has nothing else.
+    fn daemon(self) -> &'static str {
+        match self {
+            Driver::Storage => "virtstoraged",
+            Driver::Secret => "virtsecretd",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +61,7 @@ impl Address {
         let refused = || Error::new(Code::NoConnect, uri);
         let (scheme, rest) = uri.split_once("://").ok_or_else(refused)?;
         let (driver, transport) = scheme.split_once('+').unwrap_or((scheme, ""));
-        if driver != "storage" {
-            return Err(refused());
-        }
+        let driver = Driver::from_name(driver).ok_or_else(refused)?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (host, path) = place.split_once('/').ok_or_else(refused)?;
         if !matches!(path, "system" | "session") {
@@ -65,7 +92,7 @@ impl Address {
             }
             _ => return Err(refused()),
         };
-        Ok(Address { uri: uri.to_owned(), path: path.to_owned(), way })
+        Ok(Address { uri: uri.to_owned(), driver, path: path.to_owned(), way })
     }
 
     /// A daemon's socket on this machine.
@@ -73,6 +100,7 @@ impl Address {
         let path = if rustix::process::geteuid().is_root() { "system" } else { "session" };
         Address {
             uri: format!("storage+unix:///{path}?socket={}", socket.display()),
+            driver: Driver::Storage,
             path: path.to_owned(),
             way: Way::Socket(Some(socket.to_owned())),
         }
@@ -80,7 +108,7 @@ impl Address {
 
     /// The driver's URI, which the daemon is asked to open.
     pub(crate) fn driver(&self) -> String {
-        format!("storage:///{}", self.path)
+        format!("{}:///{}", self.driver.name(), self.path)
     }
 
     /// Connects.
@@ -90,7 +118,7 @@ impl Address {
             Way::Socket(None) => {
                 let read_only = if permission == Permission::LookOnly { "-ro" } else { "" };
                 let folder = self.folder()?;
-                connect(&folder.join(format!("virtstoraged-sock{read_only}"))).or_else(|error| {
+                connect(&folder.join(format!("{}-sock{read_only}", self.driver.daemon()))).or_else(|error| {
                     connect(&folder.join(format!("libvirt-sock{read_only}"))).map_err(|_| error)
                 })
             }
@@ -177,6 +205,7 @@ mod tests {
     fn addresses() {
         let way = |uri: &str| Address::parse(uri).unwrap().way;
         assert_eq!(way("storage:///system"), Way::Socket(None));
+        assert_eq!(Address::parse("secret:///session").unwrap().driver(), "secret:///session");
         assert_eq!(
             way("storage+unix:///session?mode=legacy&socket=/a%20b"),
             Way::Socket(Some("/a b".into()))

@@ -1,17 +1,20 @@
 //! The engine, in this process.
 
-use super::watch::StateWatch;
+use super::watch::{PoolSight, SecretSight, StateWatch};
 use super::{
     Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
 };
 use cenote_engine::{
-    Access, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, PoolRef, Upload, VolumeInfo, VolumeRef,
+    Access, Asker, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, SecretStore, Upload, VolumeInfo,
 };
-use cenote_host::Host;
+use cenote_host::{Host, SecretValue};
+use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
-use cenote_model::{Code, Error, Result, Uuid};
+use cenote_model::secret::{SecretDef, SecretFilter, SecretId};
+use cenote_model::{Code, Domain, Error, PoolRef, Result, Uuid, VolumeRef};
+use std::sync::Arc;
 
 /// The embedded state. It is opened for each command, and kept open between commands that follow one another; while it
 /// is open for changing, other commands wait.
@@ -34,12 +37,25 @@ impl Embedded {
         }
     }
 
-    /// The engine, for a call that changes something; libvirt's name of the call is in the refusal.
+    /// The engine, for a call that changes something.
     fn change(&self, call: &str) -> Result<&Engine> {
-        if self.permission == Permission::LookOnly {
-            return Err(Error::new(Code::OperationDenied, format!("read only access prevents {call}")));
-        }
+        self.allow(call)?;
         self.engine()
+    }
+
+    /// Refuses a call to who may only look; libvirt's name of the call is in the refusal.
+    fn allow(&self, call: &str) -> Result<()> {
+        match self.permission {
+            Permission::Everything => Ok(()),
+            Permission::LookOnly => {
+                Err(Error::new(Code::OperationDenied, format!("read only access prevents {call}")))
+            }
+        }
+    }
+
+    /// The secrets, as they are now.
+    fn secret_store(&self, access: Access) -> Result<SecretStore> {
+        SecretStore::open(&self.layout, access)
     }
 }
 
@@ -52,7 +68,8 @@ impl Connection for Embedded {
         // What others change meanwhile is seen by opening anew; nobody does while it is open for changing.
         if !matches!(self.engine, Some((_, Access::Write))) {
             self.engine = None;
-            let engine = Engine::open(self.layout.clone(), Host::new(), access, self.jobs.clone())?;
+            let secrets = Arc::new(self.secret_store(Access::Read)?);
+            let engine = Engine::open(self.layout.clone(), Host::new(), secrets, access, self.jobs.clone())?;
             self.engine = Some((engine, access));
         }
         Ok(())
@@ -99,8 +116,8 @@ impl Connection for Embedded {
         self.change("virConnectFindStoragePoolSources")?.find_sources(kind, question)
     }
 
-    fn watch(&self) -> Result<Box<dyn Watch>> {
-        Ok(Box::new(StateWatch::new(self.layout.clone())?))
+    fn watch_pools(&self) -> Result<Box<dyn Watch<PoolEvent>>> {
+        Ok(Box::new(StateWatch::<PoolSight>::new(self.layout.clone())?))
     }
 
     fn pools(&self) -> Result<Vec<PoolRef>> {
@@ -249,6 +266,49 @@ impl Connection for Embedded {
         _holes: Holes,
     ) -> Result<Box<dyn DownloadStream>> {
         Ok(Box::new(self.change("virStorageVolDownload")?.download(volume, offset, length)?))
+    }
+
+    fn watch_secrets(&self) -> Result<Box<dyn Watch<SecretEvent>>> {
+        Ok(Box::new(StateWatch::<SecretSight>::new(self.layout.clone())?))
+    }
+
+    fn secrets(&self, filter: SecretFilter) -> Result<Vec<SecretId>> {
+        Ok(self.secret_store(Access::Read)?.list(filter))
+    }
+
+    fn secret_by_uuid(&self, uuid: &Uuid) -> Result<SecretId> {
+        self.secret_store(Access::Read)?.by_uuid(uuid)
+    }
+
+    fn secret_xml(&self, secret: &SecretId) -> Result<String> {
+        Ok(self.secret_store(Access::Read)?.def(&secret.uuid)?.to_xml())
+    }
+
+    fn define_secret(&self, xml: &str, validate: Validate) -> Result<SecretId> {
+        self.allow("virSecretDefineXML")?;
+        if SecretDef::from_xml(xml, validate)?.ephemeral {
+            return Err(Error::new(
+                Code::OperationUnsupported,
+                "an ephemeral secret lives in the memory of a daemon: start cenoted, or leave ephemeral='yes' out",
+            )
+            .in_domain(Domain::Secret));
+        }
+        self.secret_store(Access::Write)?.define(xml, validate)
+    }
+
+    fn undefine_secret(&self, secret: &SecretId) -> Result<()> {
+        self.allow("virSecretUndefine")?;
+        self.secret_store(Access::Write)?.undefine(&secret.uuid)
+    }
+
+    fn secret_value(&self, secret: &SecretId) -> Result<SecretValue> {
+        self.allow("virSecretGetValue")?;
+        self.secret_store(Access::Read)?.value(&secret.uuid, Asker::Client)
+    }
+
+    fn set_secret_value(&self, secret: &SecretId, value: SecretValue) -> Result<()> {
+        self.allow("virSecretSetValue")?;
+        self.secret_store(Access::Write)?.set_value(&secret.uuid, value)
     }
 }
 

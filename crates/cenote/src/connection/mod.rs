@@ -13,12 +13,14 @@ use embedded::Embedded;
 use remote::Remote;
 
 use crate::args::Options;
-use cenote_engine::{Chunk, JobInfo, Jobs, Layout, PoolInfo, PoolRef, VolumeInfo, VolumeRef};
-use cenote_model::event::PoolEvent;
+use cenote_engine::{Chunk, JobInfo, Jobs, Layout, PoolInfo, VolumeInfo};
+use cenote_host::SecretValue;
+use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
-use cenote_model::{Code, Error, Result, Uuid};
+use cenote_model::secret::{SecretFilter, SecretId};
+use cenote_model::{Code, Error, PoolRef, Result, Uuid, VolumeRef};
 use cenote_rpc::own;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,10 +70,10 @@ pub(crate) trait DownloadStream {
     fn next(&mut self, buffer: &mut [u8]) -> Result<Chunk>;
 }
 
-/// Events of pools as they come.
-pub(crate) trait Watch {
+/// Events as they come.
+pub(crate) trait Watch<E> {
     /// The next event, if one comes within this time.
-    fn next(&mut self, within: Duration) -> Result<Option<PoolEvent>>;
+    fn next(&mut self, within: Duration) -> Result<Option<E>>;
 }
 
 /// Storage: the calls of libvirt's API.
@@ -93,8 +95,8 @@ pub(crate) trait Connection {
     fn server(&self) -> (String, String);
     fn capabilities(&self) -> Result<String>;
     fn find_sources(&self, kind: &str, question: Option<&str>) -> Result<String>;
-    fn watch(&self) -> Result<Box<dyn Watch>>;
 
+    fn watch_pools(&self) -> Result<Box<dyn Watch<PoolEvent>>>;
     fn pools(&self) -> Result<Vec<PoolRef>>;
     fn pool_by_name(&self, name: &str) -> Result<PoolRef>;
     fn pool_by_uuid(&self, uuid: &Uuid) -> Result<PoolRef>;
@@ -143,6 +145,15 @@ pub(crate) trait Connection {
         length: u64,
         holes: Holes,
     ) -> Result<Box<dyn DownloadStream>>;
+
+    fn watch_secrets(&self) -> Result<Box<dyn Watch<SecretEvent>>>;
+    fn secrets(&self, filter: SecretFilter) -> Result<Vec<SecretId>>;
+    fn secret_by_uuid(&self, uuid: &Uuid) -> Result<SecretId>;
+    fn secret_xml(&self, secret: &SecretId) -> Result<String>;
+    fn define_secret(&self, xml: &str, validate: Validate) -> Result<SecretId>;
+    fn undefine_secret(&self, secret: &SecretId) -> Result<()>;
+    fn secret_value(&self, secret: &SecretId) -> Result<SecretValue>;
+    fn set_secret_value(&self, secret: &SecretId, value: SecretValue) -> Result<()>;
 }
 
 /// Whether changes are allowed.

@@ -4,19 +4,21 @@ use super::{
     Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
     address::Address,
 };
-use cenote_engine::{Chunk, JobInfo, Jobs, PoolInfo, PoolRef, PoolRun, VolumeInfo, VolumeRef};
-use cenote_model::event::{PoolChange, PoolEvent};
+use cenote_engine::{Chunk, JobInfo, Jobs, PoolInfo, PoolRun, VolumeInfo};
+use cenote_host::SecretValue;
+use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::job::Progress;
 use cenote_model::pool::Usage;
+use cenote_model::secret::{SecretFilter, SecretId};
 use cenote_model::volume::{CapacityRule, VolumeKind};
-use cenote_model::{Code, Domain, Error, Name, PoolDef, Result, Uuid, VolumeDef};
+use cenote_model::{Code, Domain, Error, PoolDef, PoolRef, Result, Uuid, VolumeDef, VolumeRef};
 use cenote_rpc::client::{Client, Piece, Stream};
 use cenote_rpc::own::{self, JobRecord};
-use cenote_rpc::procedures::{PoolId, PoolLifecycle, PoolRefreshed, Procedure, VolumeId, calls};
-use cenote_rpc::{Frame, xdr};
+use cenote_rpc::procedures::{PoolId, calls};
+use cenote_rpc::{Frame, events};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -95,33 +97,33 @@ impl Connection for Remote {
         Ok(self.client.call::<calls::ConnectFindStoragePoolSources>(&args)?.0)
     }
 
-    fn watch(&self) -> Result<Box<dyn Watch>> {
+    fn watch_pools(&self) -> Result<Box<dyn Watch<PoolEvent>>> {
         let events = self.client.events();
         for kind in [0, 1] {
             self.client.call::<calls::ConnectStoragePoolEventRegisterAny>(&(kind, None))?;
         }
-        Ok(Box::new(RemoteWatch(events)))
+        Ok(Box::new(RemoteWatch { events, event_in: events::pool_event }))
     }
 
     fn pools(&self) -> Result<Vec<PoolRef>> {
         let (pools, _) = self.client.call::<calls::ConnectListAllStoragePools>(&(1, 0))?;
-        pools.into_iter().map(pool_ref).collect()
+        pools.into_iter().map(PoolRef::try_from).collect()
     }
 
     fn pool_by_name(&self, name: &str) -> Result<PoolRef> {
-        pool_ref(self.client.call::<calls::StoragePoolLookupByName>(&(name.to_owned(),))?.0)
+        self.client.call::<calls::StoragePoolLookupByName>(&(name.to_owned(),))?.0.try_into()
     }
 
     fn pool_by_uuid(&self, uuid: &Uuid) -> Result<PoolRef> {
-        pool_ref(self.client.call::<calls::StoragePoolLookupByUuid>(&(*uuid,))?.0)
+        self.client.call::<calls::StoragePoolLookupByUuid>(&(*uuid,))?.0.try_into()
     }
 
     fn pool_of_volume(&self, volume: &VolumeRef) -> Result<PoolRef> {
-        pool_ref(self.client.call::<calls::StoragePoolLookupByVolume>(&(volume_id(volume),))?.0)
+        self.client.call::<calls::StoragePoolLookupByVolume>(&(volume.clone().into(),))?.0.try_into()
     }
 
     fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
-        let pool = pool_id(pool);
+        let pool = PoolId::from(pool.clone());
         let (state, capacity, allocation, available) =
             self.client.call::<calls::StoragePoolGetInfo>(&(pool.clone(),))?;
         let (xml,) = self.client.call::<calls::StoragePoolGetXmlDesc>(&(pool.clone(), 0))?;
@@ -141,29 +143,29 @@ impl Connection for Remote {
     fn pool_xml(&self, pool: &PoolRef, which: Which) -> Result<String> {
         const INACTIVE: u32 = 1;
         let flags = if which == Which::Inactive { INACTIVE } else { 0 };
-        Ok(self.client.call::<calls::StoragePoolGetXmlDesc>(&(pool_id(pool), flags))?.0)
+        Ok(self.client.call::<calls::StoragePoolGetXmlDesc>(&(pool.clone().into(), flags))?.0)
     }
 
     fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef> {
         const VALIDATE: u32 = 1;
         let flags = if validate == Validate::Strict { VALIDATE } else { 0 };
-        pool_ref(self.client.call::<calls::StoragePoolDefineXml>(&(xml.to_owned(), flags))?.0)
+        self.client.call::<calls::StoragePoolDefineXml>(&(xml.to_owned(), flags))?.0.try_into()
     }
 
     fn create_pool(&self, xml: &str, build: BuildFirst) -> Result<PoolRef> {
-        pool_ref(self.client.call::<calls::StoragePoolCreateXml>(&(xml.to_owned(), build_flags(build)))?.0)
+        self.client.call::<calls::StoragePoolCreateXml>(&(xml.to_owned(), build_flags(build)))?.0.try_into()
     }
 
     fn undefine_pool(&self, pool: &PoolRef) -> Result<()> {
-        self.client.call::<calls::StoragePoolUndefine>(&(pool_id(pool),))
+        self.client.call::<calls::StoragePoolUndefine>(&(pool.clone().into(),))
     }
 
     fn start_pool(&self, pool: &PoolRef, build: BuildFirst) -> Result<()> {
-        self.client.call::<calls::StoragePoolCreate>(&(pool_id(pool), build_flags(build)))
+        self.client.call::<calls::StoragePoolCreate>(&(pool.clone().into(), build_flags(build)))
     }
 
     fn stop_pool(&self, pool: &PoolRef) -> Result<()> {
-        self.client.call::<calls::StoragePoolDestroy>(&(pool_id(pool),))
+        self.client.call::<calls::StoragePoolDestroy>(&(pool.clone().into(),))
     }
 
     fn build_pool(&self, pool: &PoolRef, overwrite: Overwrite) -> Result<()> {
@@ -172,27 +174,28 @@ impl Connection for Remote {
             Overwrite::Refuse => 4,
             Overwrite::Allow => 8,
         };
-        self.client.call::<calls::StoragePoolBuild>(&(pool_id(pool), flags))
+        self.client.call::<calls::StoragePoolBuild>(&(pool.clone().into(), flags))
     }
 
     fn delete_pool(&self, pool: &PoolRef) -> Result<()> {
-        self.client.call::<calls::StoragePoolDelete>(&(pool_id(pool), 0))
+        self.client.call::<calls::StoragePoolDelete>(&(pool.clone().into(), 0))
     }
 
     fn refresh_pool(&self, pool: &PoolRef) -> Result<()> {
-        self.client.call::<calls::StoragePoolRefresh>(&(pool_id(pool), 0))
+        self.client.call::<calls::StoragePoolRefresh>(&(pool.clone().into(), 0))
     }
 
     fn set_autostart(&self, pool: &PoolRef, autostart: bool) -> Result<()> {
-        self.client.call::<calls::StoragePoolSetAutostart>(&(pool_id(pool), i32::from(autostart)))
+        self.client.call::<calls::StoragePoolSetAutostart>(&(pool.clone().into(), i32::from(autostart)))
     }
 
     fn volumes(&self, pool: &PoolRef) -> Result<Vec<ListedVolume>> {
         let kind = self.pool_info(pool)?.kind;
-        let (volumes, _) = self.client.call::<calls::StoragePoolListAllVolumes>(&(pool_id(pool), 1, 0))?;
+        let (volumes, _) =
+            self.client.call::<calls::StoragePoolListAllVolumes>(&(pool.clone().into(), 1, 0))?;
         let mut listed = Vec::with_capacity(volumes.len());
         for id in volumes {
-            let volume = volume_ref(id)?;
+            let volume = VolumeRef::try_from(id)?;
             // A volume that went meanwhile is not listed.
             let described = match self.volume_xml(&volume) {
                 Err(error) if error.code == Code::NoStorageVol => continue,
@@ -210,38 +213,41 @@ impl Connection for Remote {
     }
 
     fn volume_by_name(&self, pool: &PoolRef, name: &str) -> Result<VolumeRef> {
-        volume_ref(self.client.call::<calls::StorageVolLookupByName>(&(pool_id(pool), name.to_owned()))?.0)
+        self.client
+            .call::<calls::StorageVolLookupByName>(&(pool.clone().into(), name.to_owned()))?
+            .0
+            .try_into()
     }
 
     fn volume_by_key(&self, key: &str) -> Result<VolumeRef> {
-        volume_ref(self.client.call::<calls::StorageVolLookupByKey>(&(key.to_owned(),))?.0)
+        self.client.call::<calls::StorageVolLookupByKey>(&(key.to_owned(),))?.0.try_into()
     }
 
     fn volume_by_path(&self, path: &str) -> Result<VolumeRef> {
-        volume_ref(self.client.call::<calls::StorageVolLookupByPath>(&(path.to_owned(),))?.0)
+        self.client.call::<calls::StorageVolLookupByPath>(&(path.to_owned(),))?.0.try_into()
     }
 
     fn volume_path(&self, volume: &VolumeRef) -> Result<String> {
-        Ok(self.client.call::<calls::StorageVolGetPath>(&(volume_id(volume),))?.0)
+        Ok(self.client.call::<calls::StorageVolGetPath>(&(volume.clone().into(),))?.0)
     }
 
     fn volume_info(&self, volume: &VolumeRef) -> Result<VolumeInfo> {
         const PHYSICAL: u32 = 1;
         let (kind, capacity, allocation) =
-            self.client.call::<calls::StorageVolGetInfo>(&(volume_id(volume),))?;
+            self.client.call::<calls::StorageVolGetInfo>(&(volume.clone().into(),))?;
         let (_, _, physical) =
-            self.client.call::<calls::StorageVolGetInfoFlags>(&(volume_id(volume), PHYSICAL))?;
+            self.client.call::<calls::StorageVolGetInfoFlags>(&(volume.clone().into(), PHYSICAL))?;
         let kind = VolumeKind::ALL.get(usize::from(kind)).copied().unwrap_or(VolumeKind::File);
         Ok(VolumeInfo { kind, capacity, allocation, physical })
     }
 
     fn volume_xml(&self, volume: &VolumeRef) -> Result<String> {
-        Ok(self.client.call::<calls::StorageVolGetXmlDesc>(&(volume_id(volume), 0))?.0)
+        Ok(self.client.call::<calls::StorageVolGetXmlDesc>(&(volume.clone().into(), 0))?.0)
     }
 
     fn create_volume(&self, pool: &PoolRef, xml: &str, options: CreateOptions) -> Result<VolumeRef> {
-        let args = (pool_id(pool), xml.to_owned(), create_flags(options));
-        volume_ref(self.client.call::<calls::StorageVolCreateXml>(&args)?.0)
+        let args = (pool.clone().into(), xml.to_owned(), create_flags(options));
+        self.client.call::<calls::StorageVolCreateXml>(&args)?.0.try_into()
     }
 
     fn create_volume_from(
@@ -251,24 +257,24 @@ impl Connection for Remote {
         source: &VolumeRef,
         options: CreateOptions,
     ) -> Result<VolumeRef> {
-        let args = (pool_id(pool), xml.to_owned(), volume_id(source), create_flags(options));
-        volume_ref(self.client.call::<calls::StorageVolCreateXmlFrom>(&args)?.0)
+        let args = (pool.clone().into(), xml.to_owned(), source.clone().into(), create_flags(options));
+        self.client.call::<calls::StorageVolCreateXmlFrom>(&args)?.0.try_into()
     }
 
     fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()> {
         let flags =
             u32::from(options.allocate) | u32::from(options.delta) << 1 | u32::from(options.shrink) << 2;
-        self.client.call::<calls::StorageVolResize>(&(volume_id(volume), size, flags))
+        self.client.call::<calls::StorageVolResize>(&(volume.clone().into(), size, flags))
     }
 
     fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()> {
         let flags = u32::from(options.zeroed) | u32::from(options.with_snapshots) << 1;
-        self.client.call::<calls::StorageVolDelete>(&(volume_id(volume), flags))
+        self.client.call::<calls::StorageVolDelete>(&(volume.clone().into(), flags))
     }
 
     fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()> {
         // The algorithms are in libvirt's order.
-        self.client.call::<calls::StorageVolWipePattern>(&(volume_id(volume), algorithm as u32, 0))
+        self.client.call::<calls::StorageVolWipePattern>(&(volume.clone().into(), algorithm as u32, 0))
     }
 
     fn upload(
@@ -278,7 +284,7 @@ impl Connection for Remote {
         length: u64,
         holes: Holes,
     ) -> Result<Box<dyn UploadStream + '_>> {
-        let args = (volume_id(volume), offset, length, stream_flags(holes));
+        let args = (volume.clone().into(), offset, length, stream_flags(holes));
         Ok(Box::new(self.client.open::<calls::StorageVolUpload>(&args)?))
     }
 
@@ -289,9 +295,53 @@ impl Connection for Remote {
         length: u64,
         holes: Holes,
     ) -> Result<Box<dyn DownloadStream>> {
-        let args = (volume_id(volume), offset, length, stream_flags(holes));
+        let args = (volume.clone().into(), offset, length, stream_flags(holes));
         let stream = Some(self.client.open::<calls::StorageVolDownload>(&args)?);
         Ok(Box::new(RemoteDownload { stream, left: Vec::new() }))
+    }
+
+    fn watch_secrets(&self) -> Result<Box<dyn Watch<SecretEvent>>> {
+        let events = self.client.events();
+        for kind in [0, 1] {
+            self.client.call::<calls::ConnectSecretEventRegisterAny>(&(kind, None))?;
+        }
+        Ok(Box::new(RemoteWatch { events, event_in: events::secret_event }))
+    }
+
+    fn secrets(&self, filter: SecretFilter) -> Result<Vec<SecretId>> {
+        let pair = |wanted: Option<bool>, yes: u32, no: u32| match wanted {
+            None => 0,
+            Some(true) => yes,
+            Some(false) => no,
+        };
+        let flags = pair(filter.ephemeral, 1, 2) | pair(filter.private, 4, 8);
+        let (secrets, _) = self.client.call::<calls::ConnectListAllSecrets>(&(1, flags))?;
+        Ok(secrets.into_iter().map(SecretId::from).collect())
+    }
+
+    fn secret_by_uuid(&self, uuid: &Uuid) -> Result<SecretId> {
+        Ok(self.client.call::<calls::SecretLookupByUuid>(&(*uuid,))?.0.into())
+    }
+
+    fn secret_xml(&self, secret: &SecretId) -> Result<String> {
+        Ok(self.client.call::<calls::SecretGetXmlDesc>(&(secret.clone().into(), 0))?.0)
+    }
+
+    fn define_secret(&self, xml: &str, validate: Validate) -> Result<SecretId> {
+        let args = (xml.to_owned(), u32::from(validate == Validate::Strict));
+        Ok(self.client.call::<calls::SecretDefineXml>(&args)?.0.into())
+    }
+
+    fn undefine_secret(&self, secret: &SecretId) -> Result<()> {
+        self.client.call::<calls::SecretUndefine>(&(secret.clone().into(),))
+    }
+
+    fn secret_value(&self, secret: &SecretId) -> Result<SecretValue> {
+        Ok(self.client.call::<calls::SecretGetValue>(&(secret.clone().into(), 0))?.0)
+    }
+
+    fn set_secret_value(&self, secret: &SecretId, value: SecretValue) -> Result<()> {
+        self.client.call::<calls::SecretSetValue>(&(secret.clone().into(), value, 0))
     }
 }
 
@@ -335,12 +385,16 @@ impl DownloadStream for RemoteDownload {
     }
 }
 
-struct RemoteWatch(Receiver<Frame>);
+struct RemoteWatch<E> {
+    events: Receiver<Frame>,
+    /// The event in a message; what is not known is passed over.
+    event_in: fn(&Frame) -> Result<Option<E>>,
+}
 
-impl Watch for RemoteWatch {
-    fn next(&mut self, within: Duration) -> Result<Option<PoolEvent>> {
-        match self.0.recv_timeout(within) {
-            Ok(frame) => event(&frame),
+impl<E> Watch<E> for RemoteWatch<E> {
+    fn next(&mut self, within: Duration) -> Result<Option<E>> {
+        match self.events.recv_timeout(within) {
+            Ok(frame) => (self.event_in)(&frame),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(Error::new(Code::SystemError, "the server has closed the connection")
@@ -348,25 +402,6 @@ impl Watch for RemoteWatch {
             }
         }
     }
-}
-
-/// The event in a message; what is not known is passed over.
-fn event(frame: &Frame) -> Result<Option<PoolEvent>> {
-    let nonsense = |e: xdr::XdrError| Error::new(Code::Rpc, e.to_string()).in_domain(Domain::Rpc);
-    let (id, change) = match Procedure::from_number(frame.header.procedure) {
-        Some(Procedure::StoragePoolEventRefresh) => {
-            let message: PoolRefreshed = xdr::from_bytes(&frame.payload).map_err(nonsense)?;
-            (message.pool, PoolChange::Refreshed)
-        }
-        Some(Procedure::StoragePoolEventLifecycle) => {
-            let message: PoolLifecycle = xdr::from_bytes(&frame.payload).map_err(nonsense)?;
-            let Some(change) = PoolChange::from_lifecycle_number(message.event) else { return Ok(None) };
-            (message.pool, change)
-        }
-        _ => return Ok(None),
-    };
-    let pool = pool_ref(id)?;
-    Ok(Some(PoolEvent { pool: pool.name, uuid: pool.uuid, change }))
 }
 
 /// libvirt's daemons do not know Cenote's own program.
@@ -395,20 +430,4 @@ fn create_flags(options: CreateOptions) -> u32 {
     u32::from(options.prealloc_metadata)
         | u32::from(options.reflink) << 1
         | u32::from(options.validate == Validate::Strict) << 2
-}
-
-fn pool_id(pool: &PoolRef) -> PoolId {
-    PoolId { name: pool.name.to_string(), uuid: pool.uuid }
-}
-
-fn pool_ref(id: PoolId) -> Result<PoolRef> {
-    Ok(PoolRef { name: Name::pool(id.name)?, uuid: id.uuid })
-}
-
-fn volume_id(volume: &VolumeRef) -> VolumeId {
-    VolumeId { pool: volume.pool.to_string(), name: volume.name.to_string(), key: volume.key.clone() }
-}
-
-fn volume_ref(id: VolumeId) -> Result<VolumeRef> {
-    Ok(VolumeRef { pool: Name::pool(id.pool)?, name: Name::volume(id.name)?, key: id.key })
 }

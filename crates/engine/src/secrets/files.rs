@@ -1,0 +1,163 @@
+//! Secrets on disk, in libvirt's files: `UUID.xml`, and the value in `UUID.base64` or, encrypted, in
+//! `UUID.aes256cbc`.
+
+use super::seal::Seal;
+use crate::{Layout, state};
+use cenote_host::SecretValue;
+use cenote_model::flags::Validate;
+use cenote_model::secret::SecretDef;
+use cenote_model::{Code, Domain, Error, Result, Uuid};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// The largest file of a value that is read, in bytes.
+const MAX_FILE: usize = 10 << 20;
+const PLAIN: &str = "base64";
+const SEALED: &str = "aes256cbc";
+
+pub(super) struct SecretFiles {
+    folder: PathBuf,
+    seal: Option<Seal>,
+}
+
+impl SecretFiles {
+    pub(super) fn of(layout: &Layout) -> Result<SecretFiles> {
+        Ok(SecretFiles { folder: layout.secrets().to_owned(), seal: Seal::of(layout)? })
+    }
+
+    fn path(&self, uuid: &Uuid, ending: &str) -> PathBuf {
+        self.folder.join(format!("{uuid}.{ending}"))
+    }
+
+    /// Removes what was being written, and values whose definition is gone, when a daemon was killed.
+    pub(super) fn sweep(&self) {
+        state::sweep(&self.folder);
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            let uuid = path.file_stem().and_then(|stem| stem.to_str()).and_then(Uuid::parse);
+            if let (Some(uuid), Some(PLAIN | SEALED)) = (uuid, ending)
+                && !self.path(&uuid, "xml").exists()
+            {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// The definitions that can be read, and why others cannot.
+    pub(super) fn definitions(&self) -> Result<(Vec<SecretDef>, Vec<Error>)> {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for (name, text) in state::xml_files(&self.folder)? {
+            let shown = self.folder.join(format!("{name}.xml"));
+            let read = text
+                .map_err(|e| Error::system(format!("cannot read '{}'", shown.display()), &e))
+                .and_then(|text| SecretDef::from_xml(&text, Validate::Lax));
+            match read {
+                Ok(def) if def.uuid.to_string() == name => good.push(def),
+                Ok(_) => bad.push(Error::new(
+                    Code::Internal,
+                    format!("<uuid> does not match secret file name '{}'", shown.display()),
+                )),
+                Err(error) => bad.push(error),
+            }
+        }
+        Ok((good, bad))
+    }
+
+    /// Writes a definition, and the value that has been in memory until now.
+    pub(super) fn save(&self, def: &SecretDef, value: Option<&SecretValue>) -> Result<()> {
+        if let Some(value) = value {
+            self.save_value(&def.uuid, value)?;
+        }
+        self.create_folder()?;
+        state::write(&self.path(&def.uuid, "xml"), def.to_xml()).inspect_err(|_| {
+            if value.is_some() {
+                let _ = self.remove_value(&def.uuid);
+            }
+        })
+    }
+
+    /// Writes a value.
+    pub(super) fn save_value(&self, uuid: &Uuid, value: &SecretValue) -> Result<()> {
+        self.create_folder()?;
+        let (ending, other, text) = match &self.seal {
+            Some(seal) => (SEALED, PLAIN, seal.close(value)?.to_base64()),
+            None => (PLAIN, SEALED, value.to_base64()),
+        };
+        state::write(&self.path(uuid, ending), text.expose())?;
+        let _ = fs::remove_file(self.path(uuid, other));
+        Ok(())
+    }
+
+    /// The value, if there is one.
+    pub(super) fn value(&self, uuid: &Uuid) -> Result<Option<SecretValue>> {
+        // After a crash between writing a value and removing its other form, the one now written is the newer one.
+        let endings = if self.seal.is_some() { [SEALED, PLAIN] } else { [PLAIN, SEALED] };
+        for ending in endings {
+            let path = self.path(uuid, ending);
+            let text = match SecretValue::read_file(&path, MAX_FILE) {
+                Ok(text) if text.expose().is_empty() => continue,
+                Ok(text) => text,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::system(format!("cannot read '{}'", path.display()), &e)),
+            };
+            let damaged = || {
+                Error::new(
+                    Code::InvalidSecret,
+                    format!("'{}' is damaged: set the value anew", path.display()),
+                )
+                .in_domain(Domain::Secret)
+            };
+            let value = SecretValue::from_base64(text.expose()).ok_or_else(damaged)?;
+            return match (ending, &self.seal) {
+                (SEALED, Some(seal)) => seal.open(value).map(Some).ok_or_else(damaged),
+                (SEALED, None) => Err(Error::new(
+                    Code::InvalidSecret,
+                    format!("'{}' is encrypted, and secret.conf names no key for it", path.display()),
+                )
+                .in_domain(Domain::Secret)),
+                _ => Ok(Some(value)),
+            };
+        }
+        Ok(None)
+    }
+
+    /// When the value was written.
+    pub(super) fn value_written(&self, uuid: &Uuid) -> Option<SystemTime> {
+        [PLAIN, SEALED].iter().find_map(|ending| self.path(uuid, ending).metadata().ok()?.modified().ok())
+    }
+
+    /// Removes a definition and its value.
+    pub(super) fn remove(&self, uuid: &Uuid) -> Result<()> {
+        // The definition goes first: a value without one is swept if this is not the end of it.
+        let path = self.path(uuid, "xml");
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::system(format!("cannot unlink '{}'", path.display()), &e))
+            }
+            _ => self.remove_value(uuid),
+        }
+    }
+
+    fn remove_value(&self, uuid: &Uuid) -> Result<()> {
+        for ending in [PLAIN, SEALED] {
+            let path = self.path(uuid, ending);
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::system(format!("cannot unlink '{}'", path.display()), &e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of secrets is its owner's alone, as libvirt makes it.
+    fn create_folder(&self) -> Result<()> {
+        state::create_private_dir(&self.folder).map_err(|e| {
+            Error::system(format!("cannot create config directory '{}'", self.folder.display()), &e)
+        })
+    }
+}

@@ -1,0 +1,246 @@
+//! Secrets: their definitions, their values, and who may have them.
+//!
+//! A value is in memory only while it is used. What is persistent is read from its file when it is asked for; the
+//! value of an ephemeral secret has no other place.
+
+mod files;
+mod seal;
+
+use crate::state::StateLock;
+use crate::{Access, Events, Layout};
+use cenote_backend::{Secrets, no_secret};
+use cenote_host::SecretValue;
+use cenote_model::auth::SecretRef;
+use cenote_model::event::{SecretChange, SecretEvent};
+use cenote_model::flags::Validate;
+use cenote_model::secret::{SecretDef, SecretFilter, SecretId, SecretUsage, UsageKind};
+use cenote_model::{Code, Domain, Error, Result, Uuid};
+use files::SecretFiles;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
+
+/// Who asks for a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A client, which is not given the value of a private secret.
+    Client,
+    /// This machine's storage or virtual machines, on behalf of whoever uses them.
+    Machine,
+}
+
+/// The secrets of this machine.
+pub struct SecretStore {
+    files: SecretFiles,
+    secrets: Mutex<BTreeMap<Uuid, Secret>>,
+    events: Events<SecretEvent>,
+    /// Held while secrets may be changed.
+    lock: Option<StateLock>,
+}
+
+struct Secret {
+    def: SecretDef,
+    /// The value, if the secret is ephemeral and has one.
+    value: Option<SecretValue>,
+}
+
+impl SecretStore {
+    /// Reads the secrets on disk.
+    pub fn open(layout: &Layout, access: Access) -> Result<SecretStore> {
+        let files = SecretFiles::of(layout)?;
+        let lock = match access {
+            Access::Read => None,
+            Access::Write => Some(StateLock::take(layout.secrets_run())?),
+        };
+        if lock.is_some() {
+            files.sweep();
+        }
+        let (defs, bad) = files.definitions()?;
+        for error in bad {
+            eprintln!("warning: {error}");
+        }
+        let secrets = defs.into_iter().map(|def| (def.uuid, Secret { def, value: None })).collect();
+        Ok(SecretStore { files, secrets: Mutex::new(secrets), events: Events::default(), lock })
+    }
+
+    /// What happens to secrets from now on.
+    pub fn events(&self) -> &Events<SecretEvent> {
+        &self.events
+    }
+
+    /// Those that a filter lets through, by UUID.
+    pub fn list(&self, filter: SecretFilter) -> Vec<SecretId> {
+        self.lock().values().filter(|secret| filter.admits(&secret.def)).map(|s| s.def.id()).collect()
+    }
+
+    /// The secret with this UUID.
+    pub fn by_uuid(&self, uuid: &Uuid) -> Result<SecretId> {
+        Ok(self.def(uuid)?.id())
+    }
+
+    /// The secret for this use.
+    pub fn by_usage(&self, usage: &SecretUsage) -> Result<SecretId> {
+        let secrets = self.lock();
+        let found = secrets.values().find(|secret| secret.def.usage.as_ref() == Some(usage));
+        found.map(|secret| secret.def.id()).ok_or_else(|| no_secret(&SecretRef::Usage(usage.id.clone())))
+    }
+
+    /// Its definition.
+    pub fn def(&self, uuid: &Uuid) -> Result<SecretDef> {
+        match self.lock().get(uuid) {
+            Some(secret) => Ok(secret.def.clone()),
+            None => Err(no_secret(&SecretRef::Uuid(*uuid))),
+        }
+    }
+
+    /// Defines a secret, or changes the definition of one that is there.
+    pub fn define(&self, xml: &str, validate: Validate) -> Result<SecretId> {
+        let def = SecretDef::from_xml(xml, validate)?;
+        let mut secrets = self.change()?;
+        self.admit(&secrets, &def)?;
+        let known = secrets.get_mut(&def.uuid);
+        let was_ephemeral = known.as_ref().map(|known| known.def.ephemeral);
+        let mut value = known.and_then(|known| known.value.take());
+        let saved = match (was_ephemeral, def.ephemeral) {
+            (_, false) => self.files.save(&def, value.as_ref()),
+            // From now on its value is in memory alone.
+            (Some(false), true) => self.files.value(&def.uuid).and_then(|on_disk| {
+                value = on_disk;
+                self.files.remove(&def.uuid)
+            }),
+            (Some(true) | None, true) => Ok(()),
+        };
+        if let Err(error) = saved {
+            // It goes on as it was: a value that was in memory goes back there.
+            if let Some(known) = secrets.get_mut(&def.uuid).filter(|known| known.def.ephemeral) {
+                known.value = value;
+            }
+            return Err(error);
+        }
+        let id = def.id();
+        let value = value.filter(|_| def.ephemeral);
+        secrets.insert(def.uuid, Secret { def, value });
+        drop(secrets);
+        self.events.emit(&SecretEvent { secret: id.clone(), change: SecretChange::Defined });
+        Ok(id)
+    }
+
+    /// Refuses a definition that another secret stands in the way of.
+    fn admit(&self, secrets: &BTreeMap<Uuid, Secret>, def: &SecretDef) -> Result<()> {
+        let refuse = |detail: String| Err(Error::new(Code::Internal, detail).in_domain(Domain::Secret));
+        let id = |def: &SecretDef| def.usage.as_ref().map(|usage| usage.id.clone());
+        if let Some(known) = secrets.get(&def.uuid) {
+            if id(&known.def) != id(def) {
+                let known_id = id(&known.def).unwrap_or_else(|| "(null)".to_owned());
+                return refuse(format!(
+                    "a secret with UUID {} is already defined for use with {known_id}",
+                    def.uuid
+                ));
+            }
+            if known.def.private && !def.private {
+                return refuse("cannot change private flag on existing secret".to_owned());
+            }
+            return Ok(());
+        }
+        let Some(usage) = &def.usage else { return Ok(()) };
+        match secrets.values().find(|other| other.def.usage.as_ref() == Some(usage)) {
+            Some(other) => refuse(format!(
+                "a secret with UUID {} already defined for use with {}",
+                other.def.uuid, usage.id
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets a secret and its value.
+    pub fn undefine(&self, uuid: &Uuid) -> Result<()> {
+        let mut secrets = self.change()?;
+        let secret = secrets.get(uuid).ok_or_else(|| no_secret(&SecretRef::Uuid(*uuid)))?;
+        if !secret.def.ephemeral {
+            self.files.remove(uuid)?;
+        }
+        let id = secret.def.id();
+        secrets.remove(uuid);
+        drop(secrets);
+        self.events.emit(&SecretEvent { secret: id, change: SecretChange::Undefined });
+        Ok(())
+    }
+
+    /// Sets the value.
+    pub fn set_value(&self, uuid: &Uuid, value: SecretValue) -> Result<()> {
+        let mut secrets = self.change()?;
+        let secret = secrets.get_mut(uuid).ok_or_else(|| no_secret(&SecretRef::Uuid(*uuid)))?;
+        if secret.def.ephemeral {
+            secret.value = Some(value);
+        } else {
+            self.files.save_value(uuid, &value)?;
+        }
+        let id = secret.def.id();
+        drop(secrets);
+        self.events.emit(&SecretEvent { secret: id, change: SecretChange::ValueChanged });
+        Ok(())
+    }
+
+    /// The value.
+    pub fn value(&self, uuid: &Uuid, asker: Asker) -> Result<SecretValue> {
+        let error = |code, detail: String| Error::new(code, detail).in_domain(Domain::Secret);
+        let secrets = self.lock();
+        let secret = secrets.get(uuid).ok_or_else(|| no_secret(&SecretRef::Uuid(*uuid)))?;
+        if secret.def.private && asker == Asker::Client {
+            return Err(error(Code::InvalidSecret, "secret is private".to_owned()));
+        }
+        let value = match secret.def.ephemeral {
+            true => secret.value.as_ref().map(|value| SecretValue::copy_of(value.expose())),
+            false => self.files.value(uuid)?,
+        };
+        value.ok_or_else(|| error(Code::NoSecret, format!("secret '{uuid}' does not have a value")))
+    }
+
+    /// When the value was written to disk, if it was.
+    pub fn value_written(&self, uuid: &Uuid) -> Option<SystemTime> {
+        self.files.value_written(uuid)
+    }
+
+    /// The secrets, to be changed.
+    fn change(&self) -> Result<MutexGuard<'_, BTreeMap<Uuid, Secret>>> {
+        match self.lock {
+            Some(_) => Ok(self.lock()),
+            None => Err(Error::new(Code::Internal, "the secrets have been opened for reading")),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Secret>> {
+        self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Secrets for SecretStore {
+    fn value(&self, secret: &SecretRef, kind: UsageKind) -> Result<SecretValue> {
+        let id = match secret {
+            SecretRef::Uuid(uuid) => self.by_uuid(uuid)?,
+            SecretRef::Usage(usage) => self.by_usage(&SecretUsage { kind, id: usage.clone() })?,
+        };
+        check_kind(&id, kind)?;
+        self.value(&id.uuid, Asker::Machine)
+    }
+
+    fn of_volume(&self, path: &str) -> Option<Uuid> {
+        let usage = SecretUsage { kind: UsageKind::Volume, id: path.to_owned() };
+        self.by_usage(&usage).ok().map(|id| id.uuid)
+    }
+}
+
+/// Refuses a secret that is for something else. One without a usage may be used for anything.
+pub fn check_kind(secret: &SecretId, kind: UsageKind) -> Result<()> {
+    match &secret.usage {
+        Some(usage) if usage.kind != kind => Err(Error::new(
+            Code::InvalidArg,
+            format!(
+                "secret with uuid {} is of type '{}' not expected '{kind}' type",
+                secret.uuid, usage.kind
+            ),
+        )
+        .in_domain(Domain::Secret)),
+        _ => Ok(()),
+    }
+}
