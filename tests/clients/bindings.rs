@@ -50,6 +50,23 @@ fn python() {
 }
 
 #[test]
+fn python_secrets() {
+    if !am_root() || !have("libvirtd") || !runs("/usr/bin/python3", &["-c", "import libvirt"]) {
+        return;
+    }
+    compare(&["/usr/bin/python3", &script("secrets.py")], |uri, _| uri.replacen("storage", "secret", 1));
+    // The sockets of storage and of secrets serve both.
+    let folder = tempfile::tempdir().unwrap();
+    let cenoted = Cenoted::start(env!("CARGO_BIN_EXE_cenoted"), &folder.path().join("cenote"));
+    let [on_storage, on_secrets] = [
+        ("a", cenoted.uri()),
+        ("b", cenoted.uri().replacen("storage", "secret", 1).replace("virtstoraged", "virtsecretd")),
+    ]
+    .map(|(name, uri)| run(&["/usr/bin/python3", &script("secrets.py")], &uri, &folder.path().join(name)));
+    assert_eq!(on_storage, on_secrets);
+}
+
+#[test]
 fn perl() {
     if !am_root() || !have("libvirtd") || !runs("perl", &["-MSys::Virt", "-e", "1"]) {
         return;

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
+const LASTING: &str = "11111111-2222-3333-4444-555555555555";
+const LATER: &str = "22222222-2222-3333-4444-555555555555";
 
 fn text(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -33,6 +35,9 @@ fn everything(virsh: &dyn Fn(&[&str]) -> Output) -> String {
         &["vol-list", "kept", "--details"],
         &["vol-info", "v", "kept"],
         &["vol-list", "passing"],
+        &["secret-list"],
+        &["secret-dumpxml", LASTING],
+        &["secret-get-value", LASTING],
     ] {
         all += &text(&virsh(args));
     }
@@ -47,6 +52,14 @@ fn from_one_daemon_to_the_other_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = folder.path().join("state");
     let target = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, content: &str| {
+        std::fs::write(target(name), content).unwrap();
+        target(name)
+    };
+    let secret = |uuid: &str| {
+        let usage = "<usage type='ceph'><name>client.admin</name></usage>".replace("admin", uuid);
+        write("secret.xml", &format!("<secret><uuid>{uuid}</uuid>{usage}</secret>"))
+    };
     let libvirtd = Libvirtd::start(&prefix);
     for args in [
         &["pool-define-as", "kept", "dir", "--target", &target("kept")][..],
@@ -58,6 +71,8 @@ fn from_one_daemon_to_the_other_and_back() {
         &["vol-create-as", "kept", "v", "1M", "--format", "qcow2"],
         &["vol-create-as", "passing", "w", "1M"],
         &["pool-refresh", "kept"],
+        &["secret-define", &secret(LASTING)],
+        &["secret-set-value", LASTING, "--plain", "--file", &write("value", "opensesame")],
     ] {
         text(&libvirtd.virsh(args));
     }
@@ -75,14 +90,21 @@ fn from_one_daemon_to_the_other_and_back() {
         &["pool-destroy", "passing"],
         &["vol-delete", "v", "kept"],
         &["vol-create-as", "kept", "v", "2M"],
+        &["secret-undefine", LASTING],
+        &["secret-define", &secret(LATER)],
+        &["secret-set-value", LATER, "--plain", "--file", &write("value", "open barley")],
     ] {
         text(&cenoted.virsh(args));
     }
     let list = text(&cenoted.virsh(&["pool-list", "--all"]));
     let volumes = text(&cenoted.virsh(&["vol-list", "kept", "--details"]));
+    let secrets = text(&cenoted.virsh(&["secret-list"]));
+    let value = text(&cenoted.virsh(&["secret-get-value", LATER]));
     assert!(cenoted.stop(Duration::from_secs(20)));
 
     let libvirtd = Libvirtd::start(&prefix);
+    assert_eq!(text(&libvirtd.virsh(&["secret-list"])), secrets);
+    assert_eq!(text(&libvirtd.virsh(&["secret-get-value", LATER])), value);
     assert_eq!(text(&libvirtd.virsh(&["pool-list", "--all"])), list);
     assert_eq!(text(&libvirtd.virsh(&["vol-list", "kept", "--details"])), volumes);
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// From the release itself.
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 19] = [
     "attr",
     "btrfs-progs",
     "e2fsprogs",
     "g++",
     "gcc",
+    "gdb",
     "golang-github-digitalocean-go-libvirt-dev",
     "golang-go",
     "iproute2",
@@ -27,8 +28,10 @@ const PACKAGES: [&str; 18] = [
 ];
 
 /// From the backports, where the release is too old: the versions that the tests compare with.
-const NEWER: [&str; 15] = [
+const NEWER: [&str; 17] = [
     "libvirt-clients",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-daemon-driver-secret",
     "libvirt-daemon-driver-storage",
     "libvirt-daemon-driver-storage-disk",
     "libvirt-daemon-driver-storage-gluster",
