@@ -2,7 +2,7 @@
 
 use crate::{cargo, root};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// What cargo-fuzz tells the compiler, without the sanitizers, which only another compiler has. There is next to no
@@ -12,8 +12,8 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing";
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-const TARGETS: [&str; 7] =
-    ["xml_pool", "xml_volume", "xml_secret", "xml_sources", "image_probe", "image_names", "wire"];
+const TARGETS: [&str; 8] =
+    ["xml_pool", "xml_volume", "xml_secret", "xml_sources", "image_probe", "image_names", "wire", "session"];
 
 /// Runs every target for so many seconds, two at a time.
 pub(crate) fn run(seconds: u32) -> Result<(), String> {
@@ -39,6 +39,9 @@ fn start(target: &str, seconds: u32) -> Result<Child, String> {
     for folder in [&corpus, &artifacts] {
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
+    if target == "session" {
+        write_sessions(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
+    }
     // A pipe that nobody reads yet would hold it up.
     let log = File::create(log(target)).map_err(|e| format!("{target}: {e}"))?;
     Command::new(fuzz.join("target").join(TRIPLE).join("release").join(target))
@@ -47,6 +50,8 @@ fn start(target: &str, seconds: u32) -> Result<Child, String> {
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"])
+        // Where files may not grow, a write is to fail.
+        .arg("-handle_xfsz=0")
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
@@ -62,6 +67,19 @@ fn seeds(target: &str) -> Option<PathBuf> {
         "xml_secret" => Some(golden.join("secret")),
         _ => None,
     }
+}
+
+/// Sessions to begin with: each procedure, called with a pool, a volume or a secret that there is. The forms are those
+/// of the target.
+fn write_sessions(corpus: &Path) -> std::io::Result<()> {
+    for procedure in 0..80 {
+        for what in 1..=3 {
+            let argument = [0xa5, what, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let record = [&[0, procedure, 1, argument.len() as u8][..], &argument].concat();
+            std::fs::write(corpus.join(format!("call-{procedure}-{what}")), record)?;
+        }
+    }
+    Ok(())
 }
 
 fn log(target: &str) -> PathBuf {

@@ -1,29 +1,13 @@
-//! `cenoted`: libvirt's storage daemon, on libvirt's sockets, with libvirt's files.
-//!
-//! A [`server`] accepts connections; each is a [`client`], which reads frames. A call is taken apart and answered in
-//! [`calls`], on a thread where it may wait for storage; data goes through [`streams`].
+//! The daemon's program: arguments, limits, threads.
 
 mod args;
-mod calls;
-mod client;
-mod config;
-mod flags;
-mod identity;
-mod incoming;
-mod secrets;
-mod server;
-mod streams;
 
 use args::Args;
-use cenote_engine::{Access, Engine, Jobs, Layout};
-use cenote_host::Host;
+use cenote_engine::Layout;
 use cenote_model::Error;
-use identity::SystemToken;
+use cenoted::Daemon;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use secrets::SecretsHome;
-use server::Server;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// So many threads work on calls at once, at most.
 const MAX_THREADS: usize = 8192;
@@ -64,16 +48,10 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
         .max_blocking_threads(MAX_THREADS)
         .build()
         .map_err(|e| Error::system("cannot start threads", &e))?;
-    let token = Arc::new(SystemToken::ensure(&layout)?);
-    let secrets = SecretsHome::find(&layout, &token)?;
-    // The lock on the state is what keeps another daemon from serving it.
-    let engine =
-        Engine::open(layout.clone(), Host::new(), secrets.for_storage(), Access::Write, Jobs::default())?;
-    let engine = Arc::new(engine);
-    let server = Arc::new(Server::new(Arc::clone(&engine), secrets, token));
-    let result = runtime.block_on(server::run(server, &layout));
-    engine.jobs().cancel_all();
+    let daemon = Daemon::open(layout)?;
+    let result = runtime.block_on(daemon.run());
+    daemon.cancel_jobs();
     // A call that hangs in the system must not keep the daemon from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    result.and(engine.flush())
+    result.and(daemon.flush())
 }

@@ -36,8 +36,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(engine: Arc<Engine>, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
-        Server { engine, secrets, token, clients: Mutex::default(), streams: AtomicUsize::new(0) }
+    pub(crate) fn new(engine: Engine, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
+        Server {
+            engine: Arc::new(engine),
+            secrets,
+            token,
+            clients: Mutex::default(),
+            streams: AtomicUsize::new(0),
+        }
     }
 
     fn clients(&self) -> MutexGuard<'_, Vec<Weak<Client>>> {

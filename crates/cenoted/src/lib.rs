@@ -1,0 +1,63 @@
+//! `cenoted`: libvirt's storage daemon, on libvirt's sockets, with libvirt's files.
+//!
+//! A [`server`] accepts connections; each is a [`client`], which reads frames. A call is taken apart and answered in
+//! [`calls`], on a thread where it may wait for storage; data goes through [`streams`].
+
+#![warn(missing_docs)]
+
+mod calls;
+mod client;
+mod config;
+mod flags;
+mod identity;
+mod incoming;
+mod secrets;
+mod server;
+mod streams;
+
+use cenote_engine::{Access, Engine, Jobs, Layout};
+use cenote_host::Host;
+use cenote_model::Result;
+use client::{Rights, Service};
+use identity::SystemToken;
+use secrets::SecretsHome;
+use server::Server;
+use std::sync::Arc;
+use tokio::net::UnixStream;
+
+/// The storage of this machine, ready to be served.
+pub struct Daemon {
+    server: Arc<Server>,
+    layout: Layout,
+}
+
+impl Daemon {
+    /// Opens the state, which nobody else may have open.
+    pub fn open(layout: Layout) -> Result<Daemon> {
+        let token = Arc::new(SystemToken::ensure(&layout)?);
+        let secrets = SecretsHome::find(&layout, &token)?;
+        let (host, for_storage) = (Host::new(), secrets.for_storage());
+        let engine = Engine::open(layout.clone(), host, for_storage, Access::Write, Jobs::default())?;
+        Ok(Daemon { server: Arc::new(Server::new(engine, secrets, token)), layout })
+    }
+
+    /// Serves on libvirt's sockets until a signal says that it is enough.
+    pub async fn run(&self) -> Result<()> {
+        server::run(Arc::clone(&self.server), &self.layout).await
+    }
+
+    /// Serves one client, as on the storage socket for everything, until it goes.
+    pub async fn serve(&self, stream: UnixStream) {
+        client::serve(Arc::clone(&self.server), stream, (Service::Storage, Rights::Everything)).await;
+    }
+
+    /// Breaks off what is under way.
+    pub fn cancel_jobs(&self) {
+        self.server.engine.jobs().cancel_all();
+    }
+
+    /// Returns when all that was made is on its medium.
+    pub fn flush(&self) -> Result<()> {
+        self.server.engine.flush()
+    }
+}
