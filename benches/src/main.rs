@@ -29,11 +29,12 @@ fn main() {
     for folder in folders.split(':') {
         let folder = tempfile::tempdir_in(folder).unwrap();
         println!("in {} ({})", folder.path().parent().unwrap().display(), file_system(folder.path()));
+        println!("cenoted / libvirtd");
+        daemons::compare(&cenoted, folder.path());
+        println!("cenote / tools");
         create(&cenote, folder.path());
         refresh(folder.path());
         clone(&cenote, folder.path());
-        println!("cenoted / libvirtd");
-        daemons::compare(&cenoted, folder.path());
     }
 }
 

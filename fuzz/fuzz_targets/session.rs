@@ -40,7 +40,7 @@ struct Scene {
 
 thread_local! {
     static SCENE: RefCell<Option<Scene>> = const { RefCell::new(None) };
-    static RUNTIME: Runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    static RUNTIME: Runtime = cenoted::runtime().unwrap();
 }
 
 libfuzzer_sys::fuzz_target!(

@@ -24,6 +24,20 @@ use secrets::SecretsHome;
 use server::Server;
 use std::sync::Arc;
 use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+
+/// So many threads work on calls at once, at most.
+const MAX_THREADS: usize = 8192;
+
+/// The threads that a daemon runs on.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(server::WORKERS)
+        // Calls on storage that hangs take one each; they must not be all that there are.
+        .max_blocking_threads(MAX_THREADS)
+        .build()
+}
 
 /// The storage of this machine, ready to be served.
 pub struct Daemon {

@@ -1,6 +1,7 @@
 //! The daemon's program: arguments, limits, threads.
 
 mod args;
+mod memory;
 
 use args::Args;
 use cenote_engine::Layout;
@@ -8,9 +9,6 @@ use cenote_model::Error;
 use cenoted::Daemon;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
-
-/// So many threads work on calls at once, at most.
-const MAX_THREADS: usize = 8192;
 
 fn main() -> ExitCode {
     let args = match args::parse(std::env::args_os().skip(1)) {
@@ -39,15 +37,11 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
         None if rustix::process::geteuid().is_root() => Layout::system(),
         None => Layout::session()?,
     };
+    memory::keep_small();
     // Each client takes a file descriptor. With fewer than could be had, fewer are served.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        // Calls on storage that hangs take one each; they must not be all that there are.
-        .max_blocking_threads(MAX_THREADS)
-        .build()
-        .map_err(|e| Error::system("cannot start threads", &e))?;
+    let runtime = cenoted::runtime().map_err(|e| Error::system("cannot start threads", &e))?;
     let daemon = Daemon::open(layout)?;
     let result = runtime.block_on(daemon.run());
     daemon.cancel_jobs();

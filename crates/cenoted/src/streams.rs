@@ -6,7 +6,7 @@
 use crate::client::{Client, refusal};
 use cenote_engine::{Chunk, Download};
 use cenote_model::{Code, Domain, Error, Result, VolumeRef};
-use cenote_rpc::frame::{self, Header, Kind, MAX_STREAM_DATA, Status};
+use cenote_rpc::frame::{self, HEAD, Header, Kind, MAX_STREAM_DATA, Status};
 use cenote_rpc::procedures::StreamHole;
 use cenote_rpc::xdr;
 use std::sync::Arc;
@@ -133,7 +133,8 @@ pub(crate) async fn send(client: Arc<Client>, header: Header, outgoing: Outgoing
 /// Sends what there is, until the client has all or wants no more. `None` if it has gone.
 async fn pump(client: &Client, header: Header, outgoing: Outgoing) -> Option<Result<()>> {
     let Outgoing { mut download, holes, mut incoming } = outgoing;
-    let mut buffer = vec![0; MAX_STREAM_DATA];
+    // Each piece is read to where it is sent from.
+    let mut frame = vec![0; HEAD + MAX_STREAM_DATA];
     loop {
         match incoming.try_recv() {
             // A client may end it before all has come.
@@ -142,10 +143,12 @@ async fn pump(client: &Client, header: Header, outgoing: Outgoing) -> Option<Res
             Err(TryRecvError::Disconnected) => return None,
             Err(TryRecvError::Empty) => {}
         }
-        let sent = match tokio::task::block_in_place(|| download.next(&mut buffer)) {
+        let sent = match client.server.work(|| download.next(&mut frame[HEAD..])) {
             Err(error) => return Some(Err(error)),
             Ok(Chunk::Data(length)) => {
-                client.send(&message(header, Status::Continue, &buffer[..length])).await
+                let frame = &mut frame[..HEAD + length];
+                frame::put_head(&header.answer(Kind::Stream, Status::Continue), frame);
+                client.send(frame).await
             }
             Ok(Chunk::Hole(length)) if holes == Holes::Filled => {
                 fill(client, header, length, &mut incoming).await

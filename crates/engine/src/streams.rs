@@ -32,6 +32,8 @@ pub struct Download {
     name: Name,
     io: Box<dyn VolumeIo>,
     offset: u64,
+    /// Where the data ends that is at `offset`; not after it, if that is not known.
+    data_end: u64,
     end: u64,
     job: RunningJob,
     _busy: Busy,
@@ -77,7 +79,7 @@ impl Engine {
         };
         let job = self.jobs.start(format!("downloading volume '{}'", volume.name));
         job.expect(end.saturating_sub(offset));
-        Ok(Download { name: volume.name.clone(), io, offset, end, job, _busy: busy })
+        Ok(Download { name: volume.name.clone(), io, offset, data_end: offset, end, job, _busy: busy })
     }
 }
 
@@ -139,18 +141,21 @@ impl Download {
             return Ok(Chunk::End);
         }
         let failed = |e: io::Error| failed("read", &self.name, &e);
-        let (start, stop) = match self.io.next_data(self.offset).map_err(failed)? {
-            Some((start, stop)) => (start.min(self.end), stop.min(self.end)),
-            None => (self.end, self.end),
-        };
-        if start > self.offset {
-            let hole = start - self.offset;
-            self.offset = start;
-            self.job.advance(hole)?;
-            return Ok(Chunk::Hole(hole));
+        if self.offset >= self.data_end {
+            let (start, stop) = match self.io.next_data(self.offset).map_err(failed)? {
+                Some((start, stop)) => (start.min(self.end), stop.min(self.end)),
+                None => (self.end, self.end),
+            };
+            self.data_end = stop;
+            if start > self.offset {
+                let hole = start - self.offset;
+                self.offset = start;
+                self.job.advance(hole)?;
+                return Ok(Chunk::Hole(hole));
+            }
         }
-        let want = (stop - start).min(PIECE).min(buffer.len() as u64) as usize;
-        let n = self.io.read_at(&mut buffer[..want], start).map_err(failed)?;
+        let want = (self.data_end - self.offset).min(PIECE).min(buffer.len() as u64) as usize;
+        let n = self.io.read_at(&mut buffer[..want], self.offset).map_err(failed)?;
         if n == 0 {
             // The volume became shorter.
             self.end = self.offset;

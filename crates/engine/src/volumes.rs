@@ -202,6 +202,8 @@ impl Engine {
             self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
         let busy = Busy::alone(&entry, &volume.name)?;
         let job = self.jobs.start(format!("deleting volume '{}'", volume.name));
+        // Of this volume there may be a copy that is in memory only.
+        self.environment.unsynced.flush_data().map_err(|e| Error::system("cannot sync volumes", &e))?;
         if options.zeroed {
             content_of(&*backend, "storage pool doesn't support volume wiping")?.wipe(
                 &known.def,
@@ -228,6 +230,7 @@ impl Engine {
         let def = self.volume(volume)?;
         let _busy = Busy::alone(&entry, &volume.name)?;
         let job = self.jobs.start(format!("wiping volume '{}'", volume.name));
+        self.environment.unsynced.flush_data().map_err(|e| Error::system("cannot sync volumes", &e))?;
         let wiped = content.wipe(&def, algorithm, &job);
         if let Some(volumes) = backend.volumes() {
             self.look_again(&entry, volumes, &volume.name)?;

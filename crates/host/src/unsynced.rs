@@ -15,7 +15,11 @@ const BATCH: usize = 128;
 /// New files that wait for being synced. Making many small ones is several times as fast when they are synced
 /// together, and written while the next ones are made.
 #[derive(Debug, Default)]
-pub struct Unsynced(Mutex<Waiting>);
+pub struct Unsynced {
+    waiting: Mutex<Waiting>,
+    /// Held by who flushes, to its end.
+    flushing: Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -23,6 +27,14 @@ struct Waiting {
     files: Vec<File>,
     /// The folders that have more.
     folders: Vec<Folder>,
+    /// How many files have come that are full of data, and how many of them are known to be on their medium.
+    data: Data,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Data {
+    came: u64,
+    synced: u64,
 }
 
 #[derive(Debug)]
@@ -36,30 +48,55 @@ struct Folder {
 }
 
 impl Unsynced {
-    /// Syncs this file of `folder` with the next [`flush`](Unsynced::flush).
+    /// Syncs this new and empty image of `folder` with the next [`flush`](Unsynced::flush).
     pub fn later(&self, file: File, folder: &Path) {
-        let mut waiting = self.lock();
-        if waiting.files.len() < FEW {
-            waiting.files.push(file);
-            return;
-        }
-        match waiting.folders.iter_mut().find(|known| known.path == folder) {
-            None => waiting.folders.push(Folder { path: folder.to_owned(), file, new: 1, writing: None }),
-            Some(known) => known.add(file),
-        }
+        lock(&self.waiting).add(file, folder);
+    }
+
+    /// The same for a file that is full of data.
+    pub fn later_with_data(&self, file: File, folder: &Path) {
+        let mut waiting = lock(&self.waiting);
+        waiting.data.came += 1;
+        waiting.add(file, folder);
+    }
+
+    /// Returns when all data is on its medium: before something else is given up, of which it may be the copy.
+    pub fn flush_data(&self) -> io::Result<()> {
+        let Data { came, synced } = lock(&self.waiting).data;
+        if came > synced { self.flush() } else { Ok(()) }
     }
 
     /// Returns when all files are on their medium.
     pub fn flush(&self) -> io::Result<()> {
-        let Waiting { files, folders } = std::mem::take(&mut *self.lock());
+        let _turn = lock(&self.flushing);
+        let (files, folders, came) = {
+            let mut waiting = lock(&self.waiting);
+            let Waiting { files, folders, data } = &mut *waiting;
+            (std::mem::take(files), std::mem::take(folders), data.came)
+        };
         folders.into_iter().try_for_each(Folder::sync)?;
         // Those whose file system has just been synced take no time.
-        files.iter().try_for_each(|file| Ok(fdatasync(file)?))
+        files.iter().try_for_each(fdatasync)?;
+        lock(&self.waiting).data.synced = came;
+        Ok(())
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // A panic while it was held can have lost no file.
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// A panic while it was held can have lost no file.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Waiting {
+    fn add(&mut self, file: File, folder: &Path) {
+        if self.files.len() < FEW {
+            self.files.push(file);
+            return;
+        }
+        match self.folders.iter_mut().find(|known| known.path == folder) {
+            None => self.folders.push(Folder { path: folder.to_owned(), file, new: 1, writing: None }),
+            Some(known) => known.add(file),
+        }
     }
 }
 
@@ -80,5 +117,29 @@ impl Folder {
             writing.join().unwrap_or_else(|_| Err(io::Error::other("writing in the background failed")))?;
         }
         Ok(syncfs(&self.file)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_synced_before_something_is_given_up_and_empty_files_are_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let unsynced = Unsynced::default();
+        let file = || tempfile::tempfile_in(folder.path()).unwrap();
+        let waiting = || lock(&unsynced.waiting).files.len();
+        unsynced.later(file(), folder.path());
+        unsynced.flush_data().unwrap();
+        assert_eq!(waiting(), 1);
+        unsynced.later_with_data(file(), folder.path());
+        unsynced.flush_data().unwrap();
+        assert_eq!(waiting(), 0);
+        unsynced.later(file(), folder.path());
+        unsynced.flush_data().unwrap();
+        assert_eq!(waiting(), 1);
+        unsynced.flush().unwrap();
+        assert_eq!(waiting(), 0);
     }
 }

@@ -14,9 +14,12 @@ use imago::{FormatAccess, FormatDriverBuilder, Mapping, Storage, StorageOpenOpti
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::{channel, sync_channel};
 
 /// The piece that is read at once; whole clusters of every size.
 const PIECE: u64 = 2 << 20;
+/// So many pieces are read ahead.
+const AHEAD: usize = 2;
 
 /// An image that is read through its whole backing chain.
 pub struct Source(FormatAccess<ImagoFile>);
@@ -83,26 +86,53 @@ impl Source {
         writer.finish()
     }
 
-    /// Calls `sink` for every piece that is not known to be zero, in rising order.
+    /// Calls `sink` for every piece that is not known to be zero, in rising order. The next ones are read meanwhile.
     fn for_each_data(&self, job: &Job, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let capacity = self.capacity();
         job.expect(capacity);
-        let mut buffer = vec![0u8; PIECE as usize];
-        let mut offset = 0;
-        while offset < capacity {
-            let length = PIECE.min(capacity - offset);
-            if !self.is_zero(offset, length)? {
-                let piece = &mut buffer[..length as usize];
-                self.0.read(&mut *piece, offset)?;
-                sink(offset, piece)?;
+        std::thread::scope(|scope| {
+            let (filled, pieces) = sync_channel(AHEAD);
+            let (empty, buffers) = channel();
+            (0..AHEAD + 2).for_each(|_| drop(empty.send(Vec::new())));
+            scope.spawn(move || {
+                // It ends when all is read, or nobody takes any more.
+                let mut offset = 0;
+                while offset < capacity {
+                    let Ok(buffer) = buffers.recv() else { return };
+                    let length = PIECE.min(capacity - offset);
+                    if filled.send(self.read(offset, length, buffer)).is_err() {
+                        return;
+                    }
+                    offset += length;
+                }
+            });
+            let mut offset = 0;
+            for piece in pieces {
+                let piece = piece?;
+                if !piece.is_empty() {
+                    sink(offset, &piece)?;
+                }
+                let length = PIECE.min(capacity - offset);
+                offset += length;
+                job.advance(length)?;
+                let _ = empty.send(piece);
             }
-            offset += length;
-            job.advance(length)?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn is_zero(&self, offset: u64, length: u64) -> Result<bool> {
+    /// Reads a piece; what is known to be zero is empty.
+    fn read(&self, offset: u64, length: u64, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
+        if self.is_zero(offset, length)? {
+            buffer.clear();
+        } else {
+            buffer.resize(length as usize, 0);
+            self.0.read(&mut buffer[..], offset)?;
+        }
+        Ok(buffer)
+    }
+
+    fn is_zero(&self, offset: u64, length: u64) -> io::Result<bool> {
         match self.0.get_mapping(offset, length)? {
             (Mapping::Zero { .. }, mapped) => Ok(mapped >= length),
             _ => Ok(false),

@@ -156,10 +156,21 @@ impl Frame {
 pub fn to_bytes(header: &Header, payload: &[u8]) -> Vec<u8> {
     let length = HEAD + payload.len();
     let mut out = Vec::with_capacity(length);
-    (length as u32).encode(&mut out);
-    header.encode(&mut out);
+    head(header, length, &mut out);
     out.extend_from_slice(payload);
     out
+}
+
+/// Makes a frame of bytes whose payload is in its place: what is before it, [`HEAD`] bytes, is written over.
+pub fn put_head(header: &Header, frame: &mut [u8]) {
+    let mut out = Vec::with_capacity(HEAD);
+    head(header, frame.len(), &mut out);
+    frame[..HEAD].copy_from_slice(&out);
+}
+
+fn head(header: &Header, length: usize, out: &mut Vec<u8>) {
+    (length as u32).encode(out);
+    header.encode(out);
 }
 
 #[cfg(test)]
@@ -181,6 +192,9 @@ mod tests {
         };
         assert_eq!(Frame::head(AUTH_LIST.try_into().unwrap()), Some((header, 0)));
         assert_eq!(to_bytes(&header, &[]), AUTH_LIST);
+        let mut frame = [0; HEAD + 3];
+        put_head(&header, &mut frame);
+        assert_eq!(frame[..], to_bytes(&header, &[0; 3]));
     }
 
     #[test]

@@ -20,10 +20,12 @@ use std::path::Path;
 
 /// When a new volume has to be on its medium.
 enum Durable {
-    /// Before it is announced: it carries data.
+    /// Before it is announced.
     Now,
+    /// With the next flush: it is a copy of what is there until then.
+    Copy,
     /// With the next flush: it is empty, and many may be made.
-    Soon,
+    Empty,
 }
 
 pub(super) fn create(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
@@ -100,7 +102,7 @@ fn create_raw(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job:
     extend(new.file(), path, capacity)?;
     let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
     allocate(new.file(), path, allocation, job)?;
-    publish(dir, new, planned, if allocation == 0 { Durable::Soon } else { Durable::Now })
+    publish(dir, new, planned, if allocation == 0 { Durable::Empty } else { Durable::Now })
 }
 
 fn check_raw(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
@@ -165,7 +167,7 @@ fn create_qcow2(dir: &Directory, planned: &VolumeDef, options: CreateOptions, jo
     let new = new_file(dir, planned)?;
     qcow2::create(new.file(), &wanted, preallocation, job)
         .map_err(|e| error::image(format!("cannot create volume '{path}'"), e))?;
-    let durable = if preallocation == Preallocation::Off { Durable::Soon } else { Durable::Now };
+    let durable = if preallocation == Preallocation::Off { Durable::Empty } else { Durable::Now };
     publish(dir, new, planned, durable)
 }
 
@@ -264,7 +266,7 @@ fn convert(
         ImageFormat::Qcow2 => input.to_qcow2(new.file(), options, job)?,
         _ => input.to_raw(new.file(), capacity, job)?,
     }
-    Ok(publish(dir, new, planned, Durable::Now))
+    Ok(publish(dir, new, planned, Durable::Copy))
 }
 
 fn create_dir(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
@@ -354,8 +356,10 @@ fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable)
         }
         _ => cannot_create(planned, &e),
     })?;
-    if matches!(durable, Durable::Soon) {
-        dir.environment.unsynced.later(file, dir.path());
+    match durable {
+        Durable::Now => {}
+        Durable::Copy => dir.environment.unsynced.later_with_data(file, dir.path()),
+        Durable::Empty => dir.environment.unsynced.later(file, dir.path()),
     }
     Ok(())
 }
