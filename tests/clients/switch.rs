@@ -206,6 +206,8 @@ fn cenote_finds_the_daemon_and_breaks_its_jobs_off() {
     let run = |args: &[&str]| text(&cenote(&prefix).args(args).output().unwrap());
     assert!(run(&["uri"]).starts_with("embedded:"));
     run(&["vol-create-as", "default", "v", "256M"]);
+    // Only what has been written is wiped.
+    std::fs::write(prefix.join("var/lib/libvirt/images/v"), vec![1; 256 << 20]).unwrap();
     let cenoted = Cenoted::start(CENOTED, &prefix);
     assert_eq!(run(&["uri"]).trim(), cenoted.uri().replace("mode=legacy&", ""));
     assert!(run(&["vol-list", "default"]).contains(" v "));

@@ -4,6 +4,7 @@ use crate::client::{self, Client, Rights, Service};
 use crate::config;
 use crate::identity::SystemToken;
 use crate::secrets::SecretsHome;
+use crate::threads::Threads;
 use cenote_engine::{Engine, Layout};
 use cenote_model::{Code, Error, Result};
 use rustix::fs::Mode;
@@ -20,9 +21,6 @@ use tokio::task::JoinSet;
 
 /// So many clients are served at once; more wait to be accepted.
 const MAX_CLIENTS: usize = 5000;
-/// So many threads serve clients: more than there are processors, since calls that wait for storage keep up to half of
-/// them.
-pub(crate) const WORKERS: usize = 8;
 /// How long streams may go on after the daemon was told to end.
 const GRACE: Duration = Duration::from_secs(5);
 /// How soon a new volume, and what was uploaded, is on its medium.
@@ -36,32 +34,24 @@ pub(crate) struct Server {
     clients: Mutex<Vec<Weak<Client>>>,
     /// How many streams are open.
     pub(crate) streams: AtomicUsize,
-    /// How many calls have a thread that others wait for.
-    working: AtomicUsize,
+    pub(crate) threads: Threads,
 }
 
 impl Server {
-    pub(crate) fn new(engine: Engine, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
+    pub(crate) fn new(
+        engine: Engine,
+        secrets: SecretsHome,
+        token: Arc<SystemToken>,
+        threads: Threads,
+    ) -> Server {
         Server {
             engine: Arc::new(engine),
             secrets,
             token,
             clients: Mutex::default(),
             streams: AtomicUsize::new(0),
-            working: AtomicUsize::new(0),
+            threads,
         }
-    }
-
-    /// Does what may wait for storage. Making room for others first takes longer than most calls do, so some calls keep
-    /// their thread while enough are left.
-    pub(crate) fn work<T>(&self, work: impl FnOnce() -> T) -> T {
-        let done = if self.working.fetch_add(1, Ordering::AcqRel) < WORKERS / 2 {
-            work()
-        } else {
-            tokio::task::block_in_place(work)
-        };
-        self.working.fetch_sub(1, Ordering::AcqRel);
-        done
     }
 
     fn clients(&self) -> MutexGuard<'_, Vec<Weak<Client>>> {
