@@ -182,6 +182,42 @@ fn a_value_is_in_its_file_and_nowhere_else() {
     assert_eq!(fs::metadata(&expected).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+#[test]
+fn a_credential_of_systemd_s_encrypts_what_is_on_disk() {
+    if !have("virsh") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    fs::write(folder.path().join("secrets-encryption-key"), [7; 32]).unwrap();
+    let credentials = [("CREDENTIALS_DIRECTORY", folder.path())];
+    let xml = folder.path().join("secret.xml");
+    fs::write(&xml, format!("<secret><uuid>{PERSISTENT}</uuid></secret>")).unwrap();
+    let value = folder.path().join("value");
+    fs::write(&value, new_value()).unwrap();
+    let traces = Traces::of(&[&fs::read_to_string(&value).unwrap()]);
+    {
+        let cenoted = Cenoted::start_with(CENOTED, &state, &credentials);
+        for args in [
+            &["secret-define", xml.to_str().unwrap()][..],
+            &["secret-set-value", PERSISTENT, "--plain", "--file", value.to_str().unwrap()],
+        ] {
+            assert!(cenoted.virsh(args).status.success(), "{args:?}");
+        }
+    }
+    fs::remove_file(&value).unwrap();
+    assert!(state.join(format!("etc/libvirt/secrets/{PERSISTENT}.aes256cbc")).exists());
+    assert!(files_under(folder.path()).iter().all(|path| !traces.are_in(&fs::read(path).unwrap())));
+    {
+        let cenoted = Cenoted::start_with(CENOTED, &state, &credentials);
+        assert!(traces.are_in(&cenoted.virsh(&["secret-get-value", PERSISTENT]).stdout));
+    }
+    let without = Cenoted::start(CENOTED, &state);
+    let refused = without.virsh(&["secret-get-value", PERSISTENT]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("is encrypted, and secret.conf names no key for it"), "{said}");
+}
+
 /// A text that is nowhere yet.
 fn new_value() -> String {
     fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap().trim().repeat(2)

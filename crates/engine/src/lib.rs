@@ -135,11 +135,16 @@ impl Engine {
 
     /// The `<storagepoolCapabilities>` document.
     pub fn capabilities(&self) -> String {
-        capabilities::to_xml(|kind| {
-            drivers()
-                .iter()
-                .any(|driver| driver.kind == kind && (driver.is_supported)(&self.environment.host))
-        })
+        capabilities::to_xml(|kind| self.supports(kind))
+    }
+
+    /// The `<capabilities>` document.
+    pub fn host_capabilities(&self) -> String {
+        capabilities::host_to_xml(|kind| self.supports(kind))
+    }
+
+    fn supports(&self, kind: PoolKind) -> bool {
+        drivers().iter().any(|driver| driver.kind == kind && (driver.is_supported)(&self.environment.host))
     }
 
     /// The `<sources>` document of storage that could be a pool of this type.

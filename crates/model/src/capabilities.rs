@@ -24,6 +24,18 @@ pub fn to_xml(is_supported: impl Fn(PoolKind) -> bool) -> String {
     w.finish()
 }
 
+/// The `<capabilities>` document of a host that has storage only: the types that work here, in libvirt's layout.
+pub fn host_to_xml(is_supported: impl Fn(PoolKind) -> bool) -> String {
+    let mut w = Writer::new();
+    w.element("pool").children(|w| {
+        w.element("enum").attr("name", "type").children(|w| {
+            PoolKind::ALL.iter().filter(|kind| is_supported(**kind)).for_each(|kind| w.text("value", kind));
+        });
+    });
+    let pool: String = w.finish().lines().map(|line| format!("  {line}\n")).collect();
+    format!("<capabilities>\n\n{pool}\n</capabilities>\n")
+}
+
 fn write_options(w: &mut Writer, element: &str, default: &str, list: &str, names: &[&str]) {
     w.element(element).children(|w| {
         w.element("defaultFormat").attr("type", default).empty();

@@ -72,6 +72,8 @@ pub enum Domain {
     Rpc = 7,
     /// Pools and volumes.
     Storage = 18,
+    /// Virtual machines, and what belongs to no other part.
+    Domain = 20,
     /// Secrets.
     Secret = 30,
     /// Data streams.
@@ -85,6 +87,7 @@ impl Domain {
             5 => Domain::Xml,
             7 => Domain::Rpc,
             18 => Domain::Storage,
+            20 => Domain::Domain,
             30 => Domain::Secret,
             38 => Domain::Streams,
             _ => Domain::None,

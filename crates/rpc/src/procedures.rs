@@ -261,6 +261,7 @@ procedures! {
     ConnectOpen = 1: (Option<String>, u32) => ();
     ConnectClose = 2: () => ();
     ConnectGetType = 3: () => (String,);
+    ConnectGetCapabilities = 7: () => (String,);
     ConnectGetHostname = 59: () => (String,);
     ConnectSupportsFeature = 60: (i32,) => (i32,);
     AuthList = 66: () => (Vec<u32>,);

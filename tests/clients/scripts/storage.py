@@ -57,6 +57,12 @@ say("secure", conn.isSecure())
 say("encrypted", conn.isEncrypted())
 say("type", conn.getType())
 say("version", conn.getLibVersion())
+# What storage does not have is refused in libvirt's words.
+for name in ["getVersion", "getSysinfo", "getInfo"]:
+    tried(name, getattr(conn, name))
+tried("getMaxVcpus", lambda: conn.getMaxVcpus(None))
+capabilities = conn.getCapabilities()
+say("capabilities", capabilities.splitlines()[:5] + capabilities.splitlines()[-4:])
 
 events = []
 callbacks = [

@@ -15,11 +15,17 @@ pub struct Cenoted {
 impl Cenoted {
     /// Starts it and waits until its socket accepts.
     pub fn start(program: &str, prefix: &Path) -> Cenoted {
+        Cenoted::start_with(program, prefix, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(program: &str, prefix: &Path, environment: &[(&str, &Path)]) -> Cenoted {
         std::fs::create_dir_all(prefix).unwrap();
         let log = std::fs::File::create(prefix.join("cenoted.log")).unwrap();
         let child = Command::new(program)
             .arg("--prefix")
             .arg(prefix)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

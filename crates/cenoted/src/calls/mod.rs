@@ -39,8 +39,7 @@ pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Re
     if header.program == own::PROGRAM {
         return Ok(Answer { payload: own_call(client, header.procedure, payload)?, download: None });
     }
-    let procedure = Procedure::from_number(header.procedure)
-        .ok_or_else(|| rpc_error(format!("unknown procedure: {}", header.procedure)))?;
+    let procedure = Procedure::from_number(header.procedure).ok_or_else(|| unknown(header.procedure))?;
     let needs_open = !matches!(
         procedure,
         Procedure::ConnectOpen
@@ -107,6 +106,18 @@ fn own_call(client: &Client, procedure: i32, payload: &[u8]) -> Result<Vec<u8>> 
         },
         other => Err(rpc_error(format!("unknown procedure: {other}"))),
     }
+}
+
+/// What every connection of libvirt's could have, and one to storage has not, is refused in its words.
+fn unknown(procedure: i32) -> Error {
+    let function = match procedure {
+        4 => "virConnectGetVersion",
+        5 => "virConnectGetMaxVcpus",
+        6 => "virNodeGetInfo",
+        203 => "virConnectGetSysinfo",
+        _ => return rpc_error(format!("unknown procedure: {procedure}")),
+    };
+    Error::new(Code::NoSupport, function).in_domain(Domain::Domain)
 }
 
 fn not_open() -> Error {

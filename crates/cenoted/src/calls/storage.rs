@@ -42,6 +42,9 @@ pub(super) fn answer(engine: &Engine, procedure: Procedure, payload: &[u8]) -> R
                 Ok((engine.find_sources(&kind, question.as_deref())?,))
             })
         }
+        Procedure::ConnectGetCapabilities => {
+            run::<calls::ConnectGetCapabilities>(payload, |()| Ok((engine.host_capabilities(),)))
+        }
         Procedure::ConnectGetStoragePoolCapabilities => {
             run::<calls::ConnectGetStoragePoolCapabilities>(payload, |(flags,)| {
                 check_flags(flags, 0, "storageConnectGetStoragePoolCapabilities")?;
