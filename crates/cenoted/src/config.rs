@@ -11,10 +11,12 @@ pub(crate) struct Config {
     pub(crate) rw_mode: u32,
     /// The mode of the socket for reading.
     pub(crate) ro_mode: u32,
+    /// The group that both belong to; else that of the daemon.
+    pub(crate) group: Option<u32>,
 }
 
 /// Without another authentication, who may open the socket is who may use it.
-const DEFAULT: Config = Config { rw_mode: 0o700, ro_mode: 0o777 };
+const DEFAULT: Config = Config { rw_mode: 0o700, ro_mode: 0o777, group: None };
 
 /// Reads the settings; without a file they are the defaults. A setting that would be safer than what this version can
 /// do is an error.
@@ -38,10 +40,21 @@ fn parse(settings: &Settings) -> Result<Config> {
             }
             "unix_sock_rw_perms" => config.rw_mode = mode()?,
             "unix_sock_ro_perms" => config.ro_mode = mode()?,
+            "unix_sock_group" => {
+                let unknown = || settings.wrong(*line, format_args!("there is no group '{value}'"));
+                config.group = Some(group_id(value).ok_or_else(unknown)?);
+            }
             _ => {}
         }
     }
     Ok(config)
+}
+
+/// The number of a group of this machine.
+fn group_id(name: &str) -> Option<u32> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let fields = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    fields.filter(|fields| fields.first() == Some(&name)).find_map(|fields| fields.get(2)?.parse().ok())
 }
 
 #[cfg(test)]
@@ -58,5 +71,7 @@ mod tests {
         assert_eq!(config(text), Ok(Config { rw_mode: 0o770, ..DEFAULT }));
         assert!(config("auth_unix_rw = \"polkit\"").unwrap_err().detail.contains("not supported"));
         assert!(config("unix_sock_rw_perms = \"9\"").is_err());
+        assert_eq!(config("unix_sock_group = \"root\"").unwrap().group, Some(0));
+        assert!(config("unix_sock_group = \"no such\"").unwrap_err().detail.contains("no group 'no such'"));
     }
 }

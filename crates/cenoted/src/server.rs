@@ -78,9 +78,10 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     server.tell(server.engine.events().subscribe(), Client::tell_of_pool);
     server.tell(server.secrets.events(), Client::tell_of_secret);
+    // Who finds the socket of storage finds all of them.
     let mut sockets = vec![(Service::Storage, "virtstoraged")];
     if matches!(server.secrets, SecretsHome::Here(_)) {
-        sockets.push((Service::Secrets, "virtsecretd"));
+        sockets.insert(0, (Service::Secrets, "virtsecretd"));
     }
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     let mut paths = Vec::new();
@@ -91,7 +92,7 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
             [("sock", Rights::Everything, config.rw_mode), ("sock-ro", Rights::Reading, config.ro_mode)]
         {
             let path = layout.sockets().join(format!("{name}-{ending}"));
-            let listener = listen(&path, mode)?;
+            let listener = listen(&path, mode, config.group)?;
             listening.spawn(accept(Arc::clone(&server), listener, (service, rights), Arc::clone(&slots)));
             paths.push(path);
         }
@@ -170,7 +171,7 @@ async fn flush(engine: Arc<Engine>) {
 }
 
 /// A socket at this path, in place of one that a daemon left when it was killed: the lock says that none is alive.
-fn listen(path: &Path, mode: u32) -> Result<UnixListener> {
+fn listen(path: &Path, mode: u32, group: Option<u32>) -> Result<UnixListener> {
     let failed = |e: std::io::Error| Error::system(format!("cannot listen on '{}'", path.display()), &e);
     let folder = path.parent().ok_or_else(|| Error::new(Code::Internal, "a socket needs a directory"))?;
     std::fs::create_dir_all(folder).map_err(failed)?;
@@ -183,6 +184,7 @@ fn listen(path: &Path, mode: u32) -> Result<UnixListener> {
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound.map_err(failed)?;
+    std::os::unix::fs::chown(path, None, group).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     Ok(listener)
 }
