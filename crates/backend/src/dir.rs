@@ -1,9 +1,10 @@
 //! `dir`: a directory that is there already, or is built.
 
 use crate::directory::Directory;
-use crate::{Construction, Content, Driver, Environment, Found, Pool, Volumes};
+use crate::{Construction, Content, Driver, Earlier, Environment, Found, Pool, Volumes};
 use cenote_model::flags::Overwrite;
 use cenote_model::{Code, Error, Job, PoolDef, PoolKind, Result, VolumeDef};
+use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver =
     Driver { kind: PoolKind::Dir, is_supported: |_| true, open, find_sources: None };
@@ -30,8 +31,13 @@ impl Pool for Dir {
         Ok(())
     }
 
-    fn scan(&self, found: &mut dyn FnMut(VolumeDef), job: &Job) -> Result<Found> {
-        self.directory.scan(found, job)
+    fn scan(
+        &self,
+        earlier: Option<Earlier<'_>>,
+        found: &mut dyn FnMut(Arc<VolumeDef>),
+        job: &Job,
+    ) -> Result<Found> {
+        self.directory.scan(earlier, found, job)
     }
 
     fn measure(&self) -> Result<Found> {

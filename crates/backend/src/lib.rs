@@ -23,6 +23,7 @@ use cenote_model::source::Source;
 use cenote_model::{Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A type of pool.
 pub struct Driver {
@@ -69,6 +70,15 @@ pub struct Found {
     pub permissions: Option<Permissions>,
 }
 
+/// What an earlier scan found: what has not changed since need not be read again.
+#[derive(Clone, Copy)]
+pub struct Earlier<'e> {
+    /// When that scan began.
+    pub began: SystemTime,
+    /// What is known of the volume of a name.
+    pub volume: &'e (dyn Fn(&Name) -> Option<Arc<VolumeDef>> + Sync),
+}
+
 /// An open pool. No call changes the value: a pool's state is on the host.
 pub trait Pool: Send + Sync {
     /// Whether the host has it active.
@@ -81,7 +91,12 @@ pub trait Pool: Send + Sync {
     fn stop(&self, job: &Job) -> Result<()>;
 
     /// Finds its volumes, one by one, in no order.
-    fn scan(&self, found: &mut dyn FnMut(VolumeDef), job: &Job) -> Result<Found>;
+    fn scan(
+        &self,
+        earlier: Option<Earlier<'_>>,
+        found: &mut dyn FnMut(Arc<VolumeDef>),
+        job: &Job,
+    ) -> Result<Found>;
 
     /// How full it is, without looking at the volumes.
     fn measure(&self) -> Result<Found>;

@@ -1,11 +1,12 @@
 //! One pool: what is known of it, and who is at it.
 
 use crate::Engine;
-use cenote_backend::{Driver, Pool, driver};
+use cenote_backend::{Driver, Earlier, Pool, driver};
 use cenote_model::pool::{Usage, sanitize_path};
 use cenote_model::{Code, Error, Name, PoolDef, PoolKind, PoolRef, Result, Uuid, VolumeDef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
 
 /// Whether a pool is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub(crate) struct PoolState {
     pub(crate) changed: BTreeSet<Name>,
     /// How many scans are under way.
     pub(crate) scans: u32,
+    /// When the scan began whose volumes were published last.
+    pub(crate) scanned: Option<SystemTime>,
 }
 
 impl PoolState {
@@ -91,6 +94,7 @@ impl PoolState {
             volumes: BTreeMap::new(),
             changed: BTreeSet::new(),
             scans: 0,
+            scanned: None,
         }
     }
 
@@ -115,6 +119,7 @@ impl PoolState {
         self.run = PoolRun::Inactive;
         self.backend = None;
         self.volumes.clear();
+        self.scanned = None;
         self.knowledge = Knowledge::Nothing;
         if let Some(next) = self.next.take() {
             self.def = next;
@@ -276,9 +281,22 @@ impl Engine {
         let job = self.jobs.start(format!("refreshing pool '{}'", entry.name()));
         entry.change(|state| state.scans += 1);
         let mut volumes = BTreeMap::new();
+        let began = SystemTime::now();
+        // Of what is being made or changed nothing is known.
+        let known = |name: &Name| {
+            entry.with(|state| {
+                state
+                    .volumes
+                    .get(name)
+                    .filter(|known| known.used == Use::Idle)
+                    .map(|known| Arc::clone(&known.def))
+            })
+        };
+        let earlier = entry.with(|state| state.scanned).map(|began| Earlier { began, volume: &known });
         let found = backend.scan(
+            earlier,
             &mut |def| {
-                volumes.insert(def.name.clone(), Volume { def: Arc::new(def), used: Use::Idle });
+                volumes.insert(def.name.clone(), Volume { def, used: Use::Idle });
             },
             &job,
         );
@@ -301,6 +319,7 @@ impl Engine {
                 }
             }
             state.volumes = volumes;
+            state.scanned = Some(began);
             state.knowledge = Knowledge::Scanned;
             apply(state, found);
             Ok(())

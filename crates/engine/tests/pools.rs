@@ -407,3 +407,60 @@ fn what_others_put_there_does_not_hold_a_refresh_up() {
     let error = engine.create_volume(&pool, &xml, CreateOptions::default()).unwrap_err();
     assert!(error.to_string().contains("neither a regular file nor a block device"), "{error}");
 }
+
+#[test]
+fn a_refresh_sees_every_change_of_files_that_it_knows() {
+    let machine = Machine::new();
+    let engine = machine.open(Access::Write);
+    let pool = engine.create_pool(&machine.xml("p"), BUILD).unwrap();
+    let file = |name: &str| machine.target("p").join(name);
+    let qcow2 = |size: usize| {
+        let mut image = vec![0; size];
+        image[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        image[31] = 7; // capacity
+        image[20..24].copy_from_slice(&16u32.to_be_bytes());
+        image
+    };
+    let size = 64 << 10;
+    for name in ["same", "content", "longer", "mode", "gone", "replaced", "times", "link"] {
+        std::fs::write(file(name), vec![0; size]).unwrap();
+    }
+    std::fs::write(machine.folder.path().join("other"), qcow2(size)).unwrap();
+    std::fs::write(machine.folder.path().join("aim"), vec![0; size]).unwrap();
+    std::fs::remove_file(file("link")).unwrap();
+    std::os::unix::fs::symlink(machine.folder.path().join("aim"), file("link")).unwrap();
+    engine.refresh_pool(&pool).unwrap();
+    // What was written a moment before a scan is read again by the next one; this is about what was not.
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let all = || -> Vec<_> {
+        engine.refresh_pool(&pool).unwrap();
+        engine.volume_defs(&pool).unwrap().iter().map(|def| (**def).clone()).collect()
+    };
+    let before = all();
+    assert_eq!(all(), before);
+
+    let modified = std::fs::metadata(file("times")).unwrap().modified().unwrap();
+    std::fs::write(file("content"), qcow2(size)).unwrap();
+    std::fs::write(file("longer"), vec![0; size + 512]).unwrap();
+    std::fs::set_permissions(file("mode"), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    std::fs::remove_file(file("gone")).unwrap();
+    std::fs::rename(machine.folder.path().join("other"), file("replaced")).unwrap();
+    std::fs::write(file("times"), qcow2(size)).unwrap();
+    std::fs::File::options().write(true).open(file("times")).unwrap().set_modified(modified).unwrap();
+    std::fs::write(machine.folder.path().join("aim"), qcow2(size)).unwrap();
+    std::fs::write(file("new"), vec![0; size]).unwrap();
+
+    let after = all();
+    let of = |name: &str| after.iter().find(|def| def.name.as_str() == name);
+    let format = |name: &str| of(name).unwrap().format.unwrap().as_str();
+    for (name, expected) in
+        [("same", "raw"), ("content", "qcow2"), ("replaced", "qcow2"), ("times", "qcow2"), ("link", "qcow2")]
+    {
+        assert_eq!(format(name), expected, "{name}");
+    }
+    assert_eq!(of("longer").unwrap().capacity, Some(size as u64 + 512));
+    assert_eq!(of("mode").unwrap().permissions.mode, Some(0o640));
+    assert!(of("gone").is_none() && of("new").is_some());
+    let same = |all: &[cenote_model::VolumeDef]| all.iter().find(|def| def.name.as_str() == "same").cloned();
+    assert_eq!(same(&after), same(&before));
+}

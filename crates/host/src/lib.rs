@@ -16,7 +16,7 @@ mod unsynced;
 pub use new_file::{NewFile, is_hidden, sweep};
 pub use secret_value::SecretValue;
 pub use settings::{Setting, Settings};
-pub use stat::{FileStat, Space, space, stat};
+pub use stat::{FileStat, Space, space, stat, stat_at};
 pub use tool::{Tool, ToolError, find_tool};
 pub use undo::Undo;
 pub use unsynced::Unsynced;

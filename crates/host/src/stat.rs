@@ -30,6 +30,14 @@ pub fn stat(file: impl AsFd) -> io::Result<FileStat> {
     Ok(FileStat::from(&found))
 }
 
+/// Asks about the file of this name in a folder, or that a link of this name leads to, without opening it. Of a file on
+/// another machine that machine is asked.
+pub fn stat_at(folder: impl AsFd, name: &Path) -> io::Result<FileStat> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let found = statx(folder, name, AtFlags::STATX_FORCE_SYNC, wanted)?;
+    Ok(FileStat::from(&found))
+}
+
 impl From<&Statx> for FileStat {
     fn from(found: &Statx) -> FileStat {
         let mode = u32::from(found.stx_mode);

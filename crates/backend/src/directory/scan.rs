@@ -1,13 +1,14 @@
 //! Finding volumes and describing them.
 
 use super::Directory;
-use crate::Found;
-use cenote_host::{FileStat, attributes, is_hidden, space, stat, sweep};
+use crate::{Earlier, Found};
+use cenote_host::{FileStat, attributes, is_hidden, space, stat, stat_at, sweep};
 use cenote_image::backing::{Location, json_format};
 use cenote_image::probe::{self, BackingName, Facts, probe_named};
 use cenote_model::auth::SecretRef;
 use cenote_model::encryption::Encryption;
 use cenote_model::format::{ImageFormat, VolumeFormat};
+use cenote_model::permissions::Permissions;
 use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
@@ -19,26 +20,43 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// From so many files on they are read by several threads.
 const MANY: usize = 500;
 /// So many threads, at most: more gain nothing on one disk.
 const MAX_WORKERS: usize = 4;
 
+/// The coarsest clock of a file system that there is is FAT's, with two seconds.
+const TICK: Duration = Duration::from_secs(3);
+
 impl Directory {
     /// Finds all volumes. What is no volume (sockets, pipes, links to nowhere, names that are no text) is passed over,
     /// and so is what vanishes meanwhile or may not be read.
-    pub fn scan(&self, found: &mut dyn FnMut(VolumeDef), job: &Job) -> Result<Found> {
+    pub fn scan(
+        &self,
+        earlier: Option<Earlier<'_>>,
+        found: &mut dyn FnMut(Arc<VolumeDef>),
+        job: &Job,
+    ) -> Result<Found> {
         let folder = self.open_folder()?;
         let names = self.names(&folder)?;
         let workers = match names.len() {
             0..MANY => 1,
             _ => std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS),
         };
-        let describe = |names: &[Name]| -> Result<Vec<VolumeDef>> {
+        let describe = |names: &[Name]| -> Result<Vec<Arc<VolumeDef>>> {
             let mut volumes = Vec::with_capacity(names.len());
             for name in names {
-                volumes.extend(self.describe(folder.as_fd(), Path::new(name.as_str()), name.clone())?);
+                let known = earlier.and_then(|earlier| still_known(earlier, folder.as_fd(), name));
+                match known {
+                    Some(volume) => volumes.push(volume),
+                    None => {
+                        let path = Path::new(name.as_str());
+                        volumes.extend(self.describe(folder.as_fd(), path, name.clone())?.map(Arc::new));
+                    }
+                }
                 job.advance(1)?;
             }
             Ok(volumes)
@@ -204,6 +222,32 @@ impl Directory {
         volume.kind = VolumeKind::Ploop;
         Ok(())
     }
+}
+
+/// The volume as it was found before, with what can be seen from outside as it is now, if its content cannot have
+/// changed. What depends on other files, or on secrets, is looked at anew.
+fn still_known(earlier: Earlier<'_>, folder: BorrowedFd<'_>, name: &Name) -> Option<Arc<VolumeDef>> {
+    let known = (earlier.volume)(name)?;
+    if known.kind != VolumeKind::File || known.backing.is_some() || known.encryption.is_some() {
+        return None;
+    }
+    let (before, physical) = (known.timestamps?, known.physical?);
+    let now = stat_at(folder, Path::new(name.as_str())).ok()?;
+    let is_same = now.kind == FileType::RegularFile
+        && now.size == physical
+        && now.timestamps.mtime == before.mtime
+        && now.timestamps.ctime == before.ctime;
+    // A file that changes twice within a tick of its clock has the same times afterwards.
+    let settled = earlier.began.checked_sub(TICK)?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    if !is_same || before.mtime.seconds.max(before.ctime.seconds) >= settled {
+        return None;
+    }
+    let permissions = Permissions { label: known.permissions.label.clone(), ..now.permissions };
+    let (timestamps, allocation) = (Some(now.timestamps), Some(now.allocated));
+    if known.permissions == permissions && known.timestamps == timestamps && known.allocation == allocation {
+        return Some(known);
+    }
+    Some(Arc::new(VolumeDef { permissions, timestamps, allocation, ..(*known).clone() }))
 }
 
 /// A ploop volume is a directory with these files.
