@@ -160,7 +160,8 @@ cenote [options]... [<command_string>]
 cenote [options]... <command> [args...]
 
   options:
-    -c | --connect=URI      what to connect to (default: the embedded state)
+    -c | --connect=URI      what to connect to (default: CENOTE_URI, a cenoted of this
+                            user, the embedded state; embedded: means the last)
          --prefix=DIR       keep the embedded state under DIR
     -h | --help             this help
          --json             print JSON

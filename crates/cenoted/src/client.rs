@@ -1,7 +1,7 @@
 //! One connection: frames that come, and where they go.
 
 use crate::calls::{self, Answer};
-use crate::incoming::FrameReader;
+use crate::frame_reader::FrameReader;
 use crate::server::Server;
 use crate::streams::{self, Incoming};
 use cenote_engine::Asker;

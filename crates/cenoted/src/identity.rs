@@ -1,8 +1,8 @@
 //! Who a client acts for. libvirt's daemons say of each other's calls on whose behalf they come, and prove with a token
 //! that only this machine's daemons can read that they are what they say.
 
-use cenote_engine::{Layout, create_private_dir};
-use cenote_host::SecretValue;
+use cenote_engine::Layout;
+use cenote_host::{SecretValue, create_private_dir};
 use cenote_model::{Error, Result};
 use cenote_rpc::procedures::{TypedParam, TypedValue};
 use rustix::fs::{FlockOperation, fcntl_lock};

@@ -1,7 +1,7 @@
 //! The daemon's program: arguments, limits, threads.
 
+mod allocator;
 mod args;
-mod memory;
 
 use args::Args;
 use cenote_engine::Layout;
@@ -37,7 +37,7 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
         None if rustix::process::geteuid().is_root() => Layout::system(),
         None => Layout::session()?,
     };
-    memory::keep_small();
+    allocator::keep_small();
     // Each client takes a file descriptor. With fewer than could be had, fewer are served.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

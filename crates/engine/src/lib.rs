@@ -23,7 +23,6 @@ pub use jobs::{JobInfo, Jobs};
 pub use layout::Layout;
 pub use pool::{PoolInfo, PoolRun};
 pub use secrets::{Asker, SecretStore, check_kind};
-pub use state::create_private_dir;
 pub use streams::{Chunk, Download, Upload};
 pub use volumes::VolumeInfo;
 
@@ -39,7 +38,8 @@ use std::sync::{Arc, RwLock};
 /// What an engine may do with the state on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Read it. Others may change it meanwhile.
+    /// Read it. Others may change it meanwhile. The very first use, and the first one after the machine was started,
+    /// make it ready all the same: directories, the `default` pool, what starts by itself.
     Read,
     /// Change it. Nobody else may.
     Write,
@@ -111,11 +111,6 @@ impl Engine {
             state::remember_boot(&self.layout)?;
         }
         Ok(())
-    }
-
-    /// Where the state is kept.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     /// What happens to pools from now on.

@@ -5,9 +5,9 @@ use cenote_model::flags::Validate;
 use cenote_model::{Code, Error, Name, PoolDef, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, open};
 use rustix::io::Errno;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -278,17 +278,6 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         failed(e)
     })
-}
-
-/// A directory that is its owner's alone, in one that need not be.
-pub fn create_private_dir(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created,
-    }
 }
 
 pub(crate) fn create_dirs(path: &Path) -> Result<()> {

@@ -5,6 +5,7 @@
 
 pub mod attributes;
 mod new_file;
+mod private_dir;
 mod secret_value;
 mod settings;
 mod stat;
@@ -14,10 +15,11 @@ mod undo;
 mod unsynced;
 
 pub use new_file::{NewFile, is_hidden, sweep};
+pub use private_dir::create_private_dir;
 pub use secret_value::SecretValue;
 pub use settings::{Setting, Settings};
 pub use stat::{FileStat, Space, space, stat, stat_at};
-pub use tool::{Tool, ToolError, find_tool};
+pub use tool::{Tool, ToolError};
 pub use undo::Undo;
 pub use unsynced::Unsynced;
 
@@ -43,7 +45,7 @@ impl Host {
     /// A tool that is to be run. Fails if it is not installed.
     pub fn tool(&self, name: &'static str) -> Result<Tool, ToolError> {
         let found = match &self.tools {
-            None => find_tool(name),
+            None => tool::find_tool(name),
             Some(folders) => folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()),
         };
         found.map(|path| Tool::at(name, path)).ok_or(ToolError::Missing(name))

@@ -20,8 +20,6 @@ pub struct FileStat {
     pub permissions: Permissions,
     /// Its times.
     pub timestamps: Timestamps,
-    /// The device and inode, which are the same for no other file.
-    pub identity: (u64, u64),
 }
 
 /// Asks about an open file.
@@ -41,7 +39,6 @@ pub fn stat_at(folder: impl AsFd, name: &Path) -> io::Result<FileStat> {
 impl From<&Statx> for FileStat {
     fn from(found: &Statx) -> FileStat {
         let mode = u32::from(found.stx_mode);
-        let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
         let has_btime = found.stx_mask & StatxFlags::BTIME.bits() != 0;
         FileStat {
             kind: FileType::from_raw_mode(mode),
@@ -59,7 +56,6 @@ impl From<&Statx> for FileStat {
                 ctime: timestamp(&found.stx_ctime),
                 btime: has_btime.then(|| timestamp(&found.stx_btime)),
             },
-            identity: (device, found.stx_ino),
         }
     }
 }

@@ -170,7 +170,7 @@ fn collect(output: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
 }
 
 /// Looks for a tool on the path, and where administrators' tools are.
-pub fn find_tool(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))

@@ -209,7 +209,7 @@ pub trait Call {
 }
 
 macro_rules! procedures {
-    ($($name:ident = $number:literal $(changes $api:literal)?: $args:ty => $ret:ty;)+) => {
+    ($($name:ident = $number:literal $(for_writers $api:literal)?: $args:ty => $ret:ty;)+) => {
         /// The procedures, by libvirt's names and numbers.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(missing_docs, reason = "the names are libvirt's")]
@@ -269,27 +269,27 @@ procedures! {
     ConnectListStoragePools = 72: (i32,) => (Vec<String>,);
     ConnectNumOfDefinedStoragePools = 73: () => (i32,);
     ConnectListDefinedStoragePools = 74: (i32,) => (Vec<String>,);
-    ConnectFindStoragePoolSources = 75 changes "virConnectFindStoragePoolSources":
+    ConnectFindStoragePoolSources = 75 for_writers "virConnectFindStoragePoolSources":
         (String, Option<String>, u32) => (String,);
-    StoragePoolCreateXml = 76 changes "virStoragePoolCreateXML": (String, u32) => (PoolId,);
-    StoragePoolDefineXml = 77 changes "virStoragePoolDefineXML": (String, u32) => (PoolId,);
-    StoragePoolCreate = 78 changes "virStoragePoolCreate": (PoolId, u32) => ();
-    StoragePoolBuild = 79 changes "virStoragePoolBuild": (PoolId, u32) => ();
-    StoragePoolDestroy = 80 changes "virStoragePoolDestroy": (PoolId,) => ();
-    StoragePoolDelete = 81 changes "virStoragePoolDelete": (PoolId, u32) => ();
-    StoragePoolUndefine = 82 changes "virStoragePoolUndefine": (PoolId,) => ();
-    StoragePoolRefresh = 83 changes "virStoragePoolRefresh": (PoolId, u32) => ();
+    StoragePoolCreateXml = 76 for_writers "virStoragePoolCreateXML": (String, u32) => (PoolId,);
+    StoragePoolDefineXml = 77 for_writers "virStoragePoolDefineXML": (String, u32) => (PoolId,);
+    StoragePoolCreate = 78 for_writers "virStoragePoolCreate": (PoolId, u32) => ();
+    StoragePoolBuild = 79 for_writers "virStoragePoolBuild": (PoolId, u32) => ();
+    StoragePoolDestroy = 80 for_writers "virStoragePoolDestroy": (PoolId,) => ();
+    StoragePoolDelete = 81 for_writers "virStoragePoolDelete": (PoolId, u32) => ();
+    StoragePoolUndefine = 82 for_writers "virStoragePoolUndefine": (PoolId,) => ();
+    StoragePoolRefresh = 83 for_writers "virStoragePoolRefresh": (PoolId, u32) => ();
     StoragePoolLookupByName = 84: (String,) => (PoolId,);
     StoragePoolLookupByUuid = 85: (Uuid,) => (PoolId,);
     StoragePoolLookupByVolume = 86: (VolumeId,) => (PoolId,);
     StoragePoolGetInfo = 87: (PoolId,) => PoolSizes;
     StoragePoolGetXmlDesc = 88: (PoolId, u32) => (String,);
     StoragePoolGetAutostart = 89: (PoolId,) => (i32,);
-    StoragePoolSetAutostart = 90 changes "virStoragePoolSetAutostart": (PoolId, i32) => ();
+    StoragePoolSetAutostart = 90 for_writers "virStoragePoolSetAutostart": (PoolId, i32) => ();
     StoragePoolNumOfVolumes = 91: (PoolId,) => (i32,);
     StoragePoolListVolumes = 92: (PoolId, i32) => (Vec<String>,);
-    StorageVolCreateXml = 93 changes "virStorageVolCreateXML": (PoolId, String, u32) => (VolumeId,);
-    StorageVolDelete = 94 changes "virStorageVolDelete": (VolumeId, u32) => ();
+    StorageVolCreateXml = 93 for_writers "virStorageVolCreateXML": (PoolId, String, u32) => (VolumeId,);
+    StorageVolDelete = 94 for_writers "virStorageVolDelete": (VolumeId, u32) => ();
     StorageVolLookupByName = 95: (PoolId, String) => (VolumeId,);
     StorageVolLookupByKey = 96: (String,) => (VolumeId,);
     StorageVolLookupByPath = 97: (String,) => (VolumeId,);
@@ -297,26 +297,26 @@ procedures! {
     StorageVolGetXmlDesc = 99: (VolumeId, u32) => (String,);
     StorageVolGetPath = 100: (VolumeId,) => (String,);
     ConnectGetUri = 110: () => (String,);
-    StorageVolCreateXmlFrom = 125 changes "virStorageVolCreateXMLFrom":
+    StorageVolCreateXmlFrom = 125 for_writers "virStorageVolCreateXMLFrom":
         (PoolId, String, VolumeId, u32) => (VolumeId,);
     ConnectNumOfSecrets = 139: () => (i32,);
     ConnectListSecrets = 140: (i32,) => (Vec<String>,);
     SecretLookupByUuid = 141: (Uuid,) => (SecretId,);
-    SecretDefineXml = 142 changes "virSecretDefineXML": (String, u32) => (SecretId,);
+    SecretDefineXml = 142 for_writers "virSecretDefineXML": (String, u32) => (SecretId,);
     SecretGetXmlDesc = 143: (SecretId, u32) => (String,);
-    SecretSetValue = 144 changes "virSecretSetValue": (SecretId, SecretValue, u32) => ();
-    SecretGetValue = 145 changes "virSecretGetValue": (SecretId, u32) => (SecretValue,);
-    SecretUndefine = 146 changes "virSecretUndefine": (SecretId,) => ();
+    SecretSetValue = 144 for_writers "virSecretSetValue": (SecretId, SecretValue, u32) => ();
+    SecretGetValue = 145 for_writers "virSecretGetValue": (SecretId, u32) => (SecretValue,);
+    SecretUndefine = 146 for_writers "virSecretUndefine": (SecretId,) => ();
     SecretLookupByUsage = 147: (i32, String) => (SecretId,);
     ConnectIsSecure = 149: () => (i32,);
     StoragePoolIsActive = 154: (PoolId,) => (i32,);
     StoragePoolIsPersistent = 155: (PoolId,) => (i32,);
     ConnectGetLibVersion = 157: () => (u64,);
-    StorageVolWipe = 165 changes "virStorageVolWipe": (VolumeId, u32) => ();
-    StorageVolUpload = 208 changes "virStorageVolUpload": (VolumeId, u64, u64, u32) => ();
-    StorageVolDownload = 209 changes "virStorageVolDownload": (VolumeId, u64, u64, u32) => ();
-    StorageVolWipePattern = 259 changes "virStorageVolWipePattern": (VolumeId, u32, u32) => ();
-    StorageVolResize = 260 changes "virStorageVolResize": (VolumeId, u64, u32) => ();
+    StorageVolWipe = 165 for_writers "virStorageVolWipe": (VolumeId, u32) => ();
+    StorageVolUpload = 208 for_writers "virStorageVolUpload": (VolumeId, u64, u64, u32) => ();
+    StorageVolDownload = 209 for_writers "virStorageVolDownload": (VolumeId, u64, u64, u32) => ();
+    StorageVolWipePattern = 259 for_writers "virStorageVolWipePattern": (VolumeId, u32, u32) => ();
+    StorageVolResize = 260 for_writers "virStorageVolResize": (VolumeId, u64, u32) => ();
     ConnectListAllStoragePools = 281: (i32, u32) => (Vec<PoolId>, u32);
     StoragePoolListAllVolumes = 282: (PoolId, i32, u32) => (Vec<VolumeId>, u32);
     ConnectListAllSecrets = 287: (i32, u32) => (Vec<SecretId>, u32);

@@ -163,8 +163,8 @@ pub(crate) enum Permission {
     LookOnly,
 }
 
-/// The connection that the options ask for: `-c`, then `CENOTE_URI`, then the daemon that serves the state, then the
-/// state itself.
+/// The connection that the options ask for: `-c`, then `CENOTE_URI`, then a cenoted of this prefix or user, then the
+/// embedded state. A user's cenoted has the state of libvirt's session, which is another one than the embedded.
 pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
     let permission = if options.read_only { Permission::LookOnly } else { Permission::Everything };
     let uri = options.uri.clone().or_else(|| std::env::var("CENOTE_URI").ok()).unwrap_or_default();
@@ -185,17 +185,19 @@ pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
     Ok(Box::new(Embedded::new(layout, permission)))
 }
 
-/// The socket of a cenoted that serves this prefix, or this user. A daemon of libvirt's is not asked for its storage
-/// unless it is named.
+/// The socket of a cenoted that serves this prefix, or this user: for root that is the system's. A daemon of libvirt's is
+/// not asked for its storage unless it is named.
 fn daemon_of(prefix: Option<&Path>) -> Result<Option<Address>> {
-    let folder = match prefix {
-        Some(prefix) => absolute(prefix)?.join("run"),
-        None => match std::env::var_os("XDG_RUNTIME_DIR") {
-            Some(run) => PathBuf::from(run),
-            None => return Ok(None),
+    let layout = match prefix {
+        Some(prefix) => Layout::under(&absolute(prefix)?),
+        None if rustix::process::geteuid().is_root() => Layout::system(),
+        None => match Layout::session() {
+            Ok(layout) => layout,
+            // There is no place where it could be.
+            Err(_) => return Ok(None),
         },
     };
-    let address = Address::socket(&folder.join("libvirt/virtstoraged-sock"));
+    let address = Address::socket(&layout.sockets().join("virtstoraged-sock"));
     let Ok(client) = address.connect(Permission::LookOnly) else { return Ok(None) };
     Ok(client.call::<own::Version>(&()).is_ok().then_some(address))
 }

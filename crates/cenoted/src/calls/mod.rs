@@ -231,7 +231,10 @@ fn connection(client: &Client, procedure: Procedure, payload: &[u8]) -> Result<V
         }
         // There is nothing to do: what is left of a client goes when its connection does, and a connection to storage
         // that is in this process does not break.
-        _ => Ok(Vec::new()),
+        Procedure::ConnectClose
+        | Procedure::ConnectRegisterCloseCallback
+        | Procedure::ConnectUnregisterCloseCallback => Ok(Vec::new()),
+        other => Err(unknown(other.number())),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::seal::Seal;
 use crate::{Layout, state};
-use cenote_host::SecretValue;
+use cenote_host::{SecretValue, create_private_dir};
 use cenote_model::flags::Validate;
 use cenote_model::secret::SecretDef;
 use cenote_model::{Code, Domain, Error, Result, Uuid};
@@ -156,7 +156,7 @@ impl SecretFiles {
 
     /// The directory of secrets is its owner's alone, as libvirt makes it.
     fn create_folder(&self) -> Result<()> {
-        state::create_private_dir(&self.folder).map_err(|e| {
+        create_private_dir(&self.folder).map_err(|e| {
             Error::system(format!("cannot create config directory '{}'", self.folder.display()), &e)
         })
     }
