@@ -352,7 +352,7 @@ async fn answer(client: Arc<Client>, frame: Frame) {
     // There may be a secret in it, and in the answer.
     let Frame { header, payload } = frame;
     let payload = Zeroizing::new(payload);
-    let answered = client.server.threads.work(|| {
+    let answered = tokio::task::block_in_place(|| {
         // Only the client whose call breaks off is to notice.
         std::panic::catch_unwind(AssertUnwindSafe(|| calls::answer(&client, header, &payload)))
     });

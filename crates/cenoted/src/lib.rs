@@ -14,20 +14,29 @@ mod identity;
 mod secrets;
 mod server;
 mod streams;
-mod threads;
-
-pub use threads::runtime;
 
 use cenote_engine::{Access, Engine, Jobs, Layout};
 use cenote_host::Host;
-use cenote_model::{Error, Result};
+use cenote_model::Result;
 use client::{Rights, Service};
 use identity::SystemToken;
 use secrets::SecretsHome;
 use server::Server;
 use std::sync::Arc;
-use threads::Threads;
 use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+
+/// So many threads work on calls at once, at most.
+const MAX_THREADS: usize = 8192;
+
+/// The threads that a daemon runs on.
+pub fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        // Calls on storage that hangs take one each; they must not be all that there are.
+        .max_blocking_threads(MAX_THREADS)
+        .build()
+}
 
 /// The storage of this machine, ready to be served.
 pub struct Daemon {
@@ -36,15 +45,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens the state, which nobody else may have open, to be served by the threads of the [`runtime`] that this is
-    /// called in.
+    /// Opens the state, which nobody else may have open.
     pub fn open(layout: Layout) -> Result<Daemon> {
-        let threads = Threads::new().map_err(|e| Error::system("cannot start threads", &e))?;
         let token = Arc::new(SystemToken::ensure(&layout)?);
         let secrets = SecretsHome::find(&layout, &token)?;
         let (host, for_storage) = (Host::new(), secrets.for_storage());
         let engine = Engine::open(layout.clone(), host, for_storage, Access::Write, Jobs::default())?;
-        Ok(Daemon { server: Arc::new(Server::new(engine, secrets, token, threads)), layout })
+        Ok(Daemon { server: Arc::new(Server::new(engine, secrets, token)), layout })
     }
 
     /// Serves on libvirt's sockets until a signal says that it is enough.

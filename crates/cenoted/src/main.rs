@@ -42,10 +42,7 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let runtime = cenoted::runtime().map_err(|e| Error::system("cannot start threads", &e))?;
-    let daemon = {
-        let _in = runtime.enter();
-        Daemon::open(layout)?
-    };
+    let daemon = Daemon::open(layout)?;
     let result = runtime.block_on(daemon.run());
     daemon.cancel_jobs();
     // A call that hangs in the system must not keep the daemon from ending.

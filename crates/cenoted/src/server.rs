@@ -4,7 +4,6 @@ use crate::client::{self, Client, Rights, Service};
 use crate::config;
 use crate::identity::SystemToken;
 use crate::secrets::SecretsHome;
-use crate::threads::Threads;
 use cenote_engine::{Engine, Layout};
 use cenote_model::{Code, Error, Result};
 use rustix::fs::Mode;
@@ -34,23 +33,16 @@ pub(crate) struct Server {
     clients: Mutex<Vec<Weak<Client>>>,
     /// How many streams are open.
     pub(crate) streams: AtomicUsize,
-    pub(crate) threads: Threads,
 }
 
 impl Server {
-    pub(crate) fn new(
-        engine: Engine,
-        secrets: SecretsHome,
-        token: Arc<SystemToken>,
-        threads: Threads,
-    ) -> Server {
+    pub(crate) fn new(engine: Engine, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
         Server {
             engine: Arc::new(engine),
             secrets,
             token,
             clients: Mutex::default(),
             streams: AtomicUsize::new(0),
-            threads,
         }
     }
 

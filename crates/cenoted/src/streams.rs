@@ -143,7 +143,7 @@ async fn pump(client: &Client, header: Header, outgoing: Outgoing) -> Option<Res
             Err(TryRecvError::Disconnected) => return None,
             Err(TryRecvError::Empty) => {}
         }
-        let sent = match client.server.threads.work(|| download.next(&mut frame[HEAD..])) {
+        let sent = match tokio::task::block_in_place(|| download.next(&mut frame[HEAD..])) {
             Err(error) => return Some(Err(error)),
             Ok(Chunk::Data(length)) => {
                 let frame = &mut frame[..HEAD + length];
