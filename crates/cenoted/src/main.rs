@@ -5,10 +5,16 @@ mod args;
 
 use args::Args;
 use cenote_engine::Layout;
-use cenote_model::Error;
+use cenote_model::{Code, Error};
 use cenoted::Daemon;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// How long the last flush may take.
+const FLUSH: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = match args::parse(std::env::args_os().skip(1)) {
@@ -45,7 +51,11 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
     let daemon = Daemon::open(layout)?;
     let result = runtime.block_on(daemon.run());
     daemon.cancel_jobs();
-    // A call that hangs in the system must not keep the daemon from ending.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    result.and(daemon.flush())
+    // A call, or a file, that hangs in the system must not keep the daemon from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let (sender, flushed) = channel();
+    thread::spawn(move || sender.send(daemon.flush()));
+    result.and(flushed.recv_timeout(FLUSH).unwrap_or_else(|_| {
+        Err(Error::new(Code::OperationTimeout, "storage does not answer: not everything is on its medium"))
+    }))
 }

@@ -55,7 +55,7 @@ impl Engine {
     pub fn upload(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Upload<'_>> {
         let (entry, backend) = self.at(volume)?;
         let def = self.volume(volume)?;
-        let busy = Busy::alone(&entry, &volume.name)?;
+        let busy = self.claim(&entry, &def)?;
         let io =
             content_of(&*backend, "storage pool doesn't support volume upload")?.open(&def, Access::Write)?;
         let job = self.jobs.start(format!("uploading to volume '{}'", volume.name));

@@ -161,7 +161,7 @@ impl Engine {
         let refusal = "storage pool does not support changing of volume capacity";
         let volumes = volumes_of(&*backend, refusal)?;
         let def = self.volume(volume)?;
-        let _busy = Busy::alone(&entry, &volume.name)?;
+        let _busy = self.claim(&entry, &def)?;
         let now = def.capacity.unwrap_or(0);
         let allocation = def.allocation.unwrap_or(now);
         let capacity = match (options.delta, options.shrink) {
@@ -200,10 +200,8 @@ impl Engine {
         let volumes = volumes_of(&*backend, "storage pool does not support vol deletion")?;
         let known =
             self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
-        let busy = Busy::alone(&entry, &volume.name)?;
+        let busy = self.claim(&entry, &known.def)?;
         let job = self.jobs.start(format!("deleting volume '{}'", volume.name));
-        // Of this volume there may be a copy that is in memory only.
-        self.environment.unsynced.flush_data().map_err(|e| Error::system("cannot sync volumes", &e))?;
         if options.zeroed {
             content_of(&*backend, "storage pool doesn't support volume wiping")?.wipe(
                 &known.def,
@@ -213,6 +211,7 @@ impl Engine {
         }
         volumes.delete(&known.def, &job)?;
         drop(busy);
+        self.environment.unsynced.forget(Path::new(known.def.path.as_deref().unwrap_or_default()));
         let freed = known.def.allocation.unwrap_or(0);
         entry.change(|state| {
             state.publish(&volume.name, None);
@@ -223,14 +222,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes a volume for itself, to give up what is in it: what was copied from it is on its medium by then.
+    pub(crate) fn claim(&self, entry: &Arc<PoolEntry>, def: &VolumeDef) -> Result<Busy> {
+        let busy = Busy::alone(entry, &def.name)?;
+        let path = def.path.as_deref().unwrap_or_default();
+        self.environment.unsynced.settle(Path::new(path)).map_err(|e| {
+            Error::system(format!("cannot sync what was copied from volume '{}'", def.name), &e)
+        })?;
+        Ok(busy)
+    }
+
     /// Overwrites the data of a volume.
     pub fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()> {
         let (entry, backend) = self.at(volume)?;
         let content = content_of(&*backend, "storage pool doesn't support volume wiping")?;
         let def = self.volume(volume)?;
-        let _busy = Busy::alone(&entry, &volume.name)?;
+        let _busy = self.claim(&entry, &def)?;
         let job = self.jobs.start(format!("wiping volume '{}'", volume.name));
-        self.environment.unsynced.flush_data().map_err(|e| Error::system("cannot sync volumes", &e))?;
         let wiped = content.wipe(&def, algorithm, &job);
         if let Some(volumes) = backend.volumes() {
             self.look_again(&entry, volumes, &volume.name)?;

@@ -21,7 +21,7 @@ pub use settings::{Setting, Settings};
 pub use stat::{FileStat, Space, space, stat, stat_at};
 pub use tool::{Tool, ToolError};
 pub use undo::Undo;
-pub use unsynced::Unsynced;
+pub use unsynced::{Unsynced, sync_folder};
 
 use std::path::PathBuf;
 

@@ -101,8 +101,7 @@ impl VolumeIo for FileContent {
     }
 
     fn finish(&self) -> io::Result<()> {
-        self.unsynced.later_with_data(self.file.try_clone()?, &self.folder);
-        Ok(())
+        self.unsynced.later(self.file.try_clone()?, &self.folder)
     }
 }
 

@@ -4,7 +4,7 @@ use super::build::{apply_to_file, make};
 use super::{Directory, VOLUME_MODE, build, local_path};
 use crate::{error, qemu_img, sharing};
 use cenote_host::attributes::{CopyOnWrite, set_copy_on_write};
-use cenote_host::{NewFile, Undo};
+use cenote_host::{NewFile, Undo, sync_folder};
 use cenote_image::backing::Location;
 use cenote_image::convert::Source;
 use cenote_image::copy::{self, Zeroes};
@@ -19,11 +19,11 @@ use std::fs::File;
 use std::path::Path;
 
 /// When a new volume has to be on its medium.
-enum Durable {
+enum Durable<'s> {
     /// Before it is announced.
     Now,
-    /// With the next flush: it is a copy of what is there until then.
-    Copy,
+    /// With the next flush, or before this volume is given up, of which it is a copy.
+    After(&'s str),
     /// With the next flush: it is empty, and many may be made.
     Empty,
 }
@@ -266,7 +266,7 @@ fn convert(
         ImageFormat::Qcow2 => input.to_qcow2(new.file(), options, job)?,
         _ => input.to_raw(new.file(), capacity, job)?,
     }
-    Ok(publish(dir, new, planned, Durable::Copy))
+    Ok(publish(dir, new, planned, Durable::After(from)))
 }
 
 fn create_dir(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
@@ -339,7 +339,7 @@ fn permissions(planned: &VolumeDef) -> Permissions {
     Permissions { mode: wanted.mode.or(Some(VOLUME_MODE)), ..wanted }
 }
 
-fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable) -> Result<()> {
+fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable<'_>) -> Result<()> {
     let path = local_path(planned)?;
     let wanted = permissions(planned);
     if wanted != (Permissions { mode: Some(VOLUME_MODE), ..Permissions::default() }) {
@@ -356,12 +356,19 @@ fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable)
         }
         _ => cannot_create(planned, &e),
     })?;
-    match durable {
-        Durable::Now => {}
-        Durable::Copy => dir.environment.unsynced.later_with_data(file, dir.path()),
-        Durable::Empty => dir.environment.unsynced.later(file, dir.path()),
-    }
-    Ok(())
+    let unsynced = &dir.environment.unsynced;
+    let synced = match durable {
+        Durable::Now => sync_folder(dir.path()),
+        Durable::After(source) => {
+            unsynced.later_copy(file, Path::new(source), Path::new(path));
+            Ok(())
+        }
+        Durable::Empty => unsynced.later(file, dir.path()),
+    };
+    synced.map_err(|e| {
+        let _ = std::fs::remove_file(path);
+        Error::system(format!("cannot sync the name of file '{path}'"), &e)
+    })
 }
 
 fn cannot_create(planned: &VolumeDef, cause: &std::io::Error) -> Error {
