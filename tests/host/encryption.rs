@@ -9,6 +9,44 @@ const UUID: &str = "2ec115d7-3a88-3ceb-bc12-0ac909a6fd87";
 const PASSPHRASE: &str = "open sesame, please";
 
 #[test]
+fn a_secret_can_be_used_in_the_line_that_defines_it() {
+    if !have("qemu-img") {
+        return;
+    }
+    let cenote = Cenote::new(CENOTE);
+    let write = |name: &str, content: &str| {
+        let path = cenote.prefix().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    cenote.run(&["pool-list"]);
+    let secret = write("s.xml", &format!("<secret><uuid>{UUID}</uuid></secret>"));
+    let volume = write(
+        "v.xml",
+        &format!(
+            "<volume><name>v</name><capacity unit='M'>1</capacity><target><encryption format='luks'>\
+             <secret type='passphrase' uuid='{UUID}'/></encryption></target></volume>"
+        ),
+    );
+    let (value, empty) = (write("value", PASSPHRASE), write("empty", ""));
+    cenote.run(&[&format!(
+        "secret-define {secret}; secret-set-value {UUID} --plain --file {value}; vol-create default {volume}"
+    )]);
+    assert!(cenote.run(&["vol-dumpxml", "v", "default"]).contains("<encryption format='luks'>"));
+
+    // A pipe holds a value as well as a file does, and what is empty is none.
+    let piped = format!(
+        "printf another | {CENOTE} --prefix {} secret-set-value {UUID} --plain --file /dev/stdin",
+        cenote.prefix().display()
+    );
+    run("sh", &["-c", &piped]);
+    assert_eq!(cenote.run(&["-q", "secret-get-value", UUID, "--plain"]), "another");
+    let refused = cenote.fail(&["secret-set-value", UUID, "--plain", "--file", &empty]);
+    assert!(refused.contains("must not be NULL"), "{refused}");
+    assert_eq!(cenote.run(&["-q", "secret-get-value", UUID, "--plain"]), "another");
+}
+
+#[test]
 fn luks_volumes_are_made_grown_and_copied() {
     if !have("qemu-img") || !have("base64") {
         return;

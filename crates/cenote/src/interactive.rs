@@ -45,7 +45,7 @@ fn typed(shell: Shell) -> bool {
         shell.out().print("Type:  'help' for help with commands\n       'quit' to quit\n\n");
     }
     let shell = Rc::new(RefCell::new(shell));
-    let config = Config::builder().completion_type(CompletionType::List).auto_add_history(true).build();
+    let config = Config::builder().completion_type(CompletionType::List).auto_add_history(false).build();
     let Ok(mut editor) = Editor::with_config(config) else {
         eprintln!("error: this terminal cannot be used");
         return false;
@@ -60,6 +60,10 @@ fn typed(shell: Shell) -> bool {
         let prompt = if shell.borrow().is_read_only() { "cenote > " } else { "cenote # " };
         match editor.readline(prompt) {
             Ok(line) => {
+                // What has a secret in it is not kept.
+                if !line.contains("--base64") {
+                    let _ = editor.add_history_entry(&line);
+                }
                 if shell.borrow_mut().run_line(&line).1 == Next::Leave {
                     break;
                 }

@@ -2,6 +2,7 @@
 
 use crate::calls::{self, Answer};
 use crate::frame_reader::FrameReader;
+use crate::identity;
 use crate::server::Server;
 use crate::streams::{self, Incoming};
 use cenote_engine::Asker;
@@ -86,7 +87,8 @@ pub(crate) struct Client {
     /// What it is opened for if the client does not say.
     usual_service: Service,
     may_only_read: AtomicBool,
-    is_of_this_machine: AtomicBool,
+    /// Whom it acts for: itself, until it says otherwise.
+    identity: Mutex<Vec<TypedParam>>,
     callbacks: Mutex<Callbacks>,
     /// The streams that are open, by serial; `None` when the client has gone.
     streams: Mutex<Option<HashMap<u32, mpsc::Sender<Incoming>>>>,
@@ -99,6 +101,7 @@ impl Client {
     fn new(
         server: Arc<Server>,
         (usual_service, rights): (Service, Rights),
+        identity: Vec<TypedParam>,
         writer: OwnedWriteHalf,
     ) -> (Arc<Client>, mpsc::Receiver<Vec<u8>>) {
         let (event_sender, events) = mpsc::channel(MAX_EVENTS);
@@ -109,7 +112,7 @@ impl Client {
             service: OnceLock::new(),
             usual_service,
             may_only_read: AtomicBool::new(rights == Rights::Reading),
-            is_of_this_machine: AtomicBool::new(false),
+            identity: Mutex::new(identity),
             callbacks: Mutex::default(),
             streams: Mutex::new(Some(HashMap::new())),
             event_serial: AtomicU32::new(0),
@@ -143,19 +146,24 @@ impl Client {
     }
 
     /// Takes note of whom the client acts for.
-    pub(crate) fn identify(&self, identity: &[TypedParam]) -> Result<()> {
+    pub(crate) fn identify(&self, identity: Vec<TypedParam>) -> Result<()> {
         const MOST: usize = 20;
         if identity.len() > MOST {
             let message = format!("an identity of {} parameters: at most {MOST} are allowed", identity.len());
             return Err(rpc_error(message));
         }
-        self.is_of_this_machine.store(self.server.token.is_in(identity), Ordering::Release);
+        *lock(&self.identity) = identity;
         Ok(())
     }
 
     /// As whom it asks for secrets.
     pub(crate) fn asker(&self) -> Asker {
-        if self.is_of_this_machine.load(Ordering::Acquire) { Asker::Machine } else { Asker::Client }
+        if self.server.token.is_in(&lock(&self.identity)) { Asker::Machine } else { Asker::Client }
+    }
+
+    /// Whom it acts for, in the words of libvirt's daemons.
+    pub(crate) fn identity(&self) -> Vec<TypedParam> {
+        lock(&self.identity).clone()
     }
 
     pub(crate) fn rights(&self) -> Rights {
@@ -267,8 +275,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Serves a client until it goes.
 pub(crate) async fn serve(server: Arc<Server>, stream: UnixStream, usual: (Service, Rights)) {
+    let identity = identity::of_peer(&stream);
     let (incoming, writer) = stream.into_split();
-    let (client, mut events) = Client::new(server, usual, writer);
+    let (client, mut events) = Client::new(server, usual, identity, writer);
     client.server.greet(&client);
     let told = Arc::clone(&client);
     let telling = tokio::spawn(async move {

@@ -38,6 +38,11 @@ fn parse(settings: &Settings) -> Result<Config> {
                 let problem = format_args!("{name} = \"{value}\" is not supported yet: there is \"none\"");
                 return Err(settings.wrong(*line, problem));
             }
+            // `[]`, or the driver that allows everything.
+            "access_drivers" if !value.chars().all(|c| "[] \"nop".contains(c)) => {
+                let problem = format_args!("access_drivers = {value} is not supported yet");
+                return Err(settings.wrong(*line, problem));
+            }
             "unix_sock_rw_perms" => config.rw_mode = mode()?,
             "unix_sock_ro_perms" => config.ro_mode = mode()?,
             "unix_sock_group" => {
@@ -71,6 +76,8 @@ mod tests {
         assert_eq!(config(text), Ok(Config { rw_mode: 0o770, ..DEFAULT }));
         assert!(config("auth_unix_rw = \"polkit\"").unwrap_err().detail.contains("not supported"));
         assert!(config("unix_sock_rw_perms = \"9\"").is_err());
+        assert!(config("access_drivers = [ \"polkit\" ]").unwrap_err().detail.contains("not supported"));
+        assert_eq!(config("access_drivers = [ \"nop\" ]\naccess_drivers = []"), Ok(DEFAULT));
         assert_eq!(config("unix_sock_group = \"root\"").unwrap().group, Some(0));
         assert!(config("unix_sock_group = \"no such\"").unwrap_err().detail.contains("no group 'no such'"));
     }

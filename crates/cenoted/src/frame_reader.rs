@@ -4,7 +4,7 @@ use cenote_rpc::frame::{Frame, HEAD, Header, Kind, MAX_STREAM_DATA};
 use tokio::io::{AsyncReadExt, Take};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Memory for so much is taken on a client's word, for more as it comes.
 const ON_CREDIT: usize = MAX_STREAM_DATA + 64;
@@ -50,7 +50,7 @@ impl FrameReader {
     /// The rest of a frame that began so; `None` if the client goes before.
     pub(crate) async fn frame(&mut self, (header, length): (Header, usize)) -> Option<Frame> {
         // With more room than is needed it is not moved at its end, which would leave a copy behind.
-        let mut payload = Vec::with_capacity((length + 64).min(ON_CREDIT));
+        let mut payload = Zeroizing::new(Vec::with_capacity((length + 64).min(ON_CREDIT)));
         let here = &mut self.ahead[self.start..self.end];
         let here_length = here.len().min(length);
         let here = &mut here[..here_length];
@@ -67,6 +67,12 @@ impl FrameReader {
                 _ => return None,
             }
         }
-        Some(Frame { header, payload })
+        Some(Frame { header, payload: std::mem::take(&mut *payload) })
+    }
+}
+
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        self.ahead[self.start..self.end].zeroize();
     }
 }

@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use tokio::net::UnixStream;
 
 /// The name of the parameter that carries the token.
 const FIELD: &str = "system.token";
@@ -64,9 +65,47 @@ pub(crate) fn elevated(token: &SystemToken) -> Vec<TypedParam> {
     vec![TypedParam { field: FIELD.to_owned(), value: TypedValue::Text(token) }]
 }
 
+/// Who is at the other end of a socket, as the kernel says.
+pub(crate) fn of_peer(socket: &UnixStream) -> Vec<TypedParam> {
+    const LONG: i32 = 3;
+    const UNSIGNED_LONG: i32 = 4;
+    let Ok(peer) = socket.peer_cred() else { return Vec::new() };
+    let number = |field: &str, kind, value| TypedParam {
+        field: field.to_owned(),
+        value: TypedValue::Long(kind, value),
+    };
+    let mut identity = vec![
+        number("unix-user-id", UNSIGNED_LONG, peer.uid().into()),
+        number("unix-group-id", UNSIGNED_LONG, peer.gid().into()),
+    ];
+    if let Some(pid) = peer.pid().and_then(|pid| u64::try_from(pid).ok()) {
+        identity.push(number("process-id", LONG, pid));
+        identity.extend(start_of(pid).map(|start| number("process-time", UNSIGNED_LONG, start)));
+    }
+    identity
+}
+
+/// When a process was started, in ticks since the machine was: with it a process is told from a later one of its number.
+fn start_of(pid: u64) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, which may hold anything, is in parentheses; the start is the 22nd field of all, the 20th after it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_says_who_is_there() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let identity = of_peer(&ours);
+        let of = |field: &str| identity.iter().find(|param| param.field == field).map(|param| &param.value);
+        assert_eq!(of("process-id"), Some(&TypedValue::Long(3, std::process::id().into())));
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(of("unix-user-id"), Some(&TypedValue::Long(4, uid.into())));
+        assert!(matches!(of("process-time"), Some(TypedValue::Long(4, start)) if *start > 0));
+    }
 
     #[test]
     fn who_has_the_token_is_a_daemon_of_this_machine() {

@@ -2,7 +2,7 @@
 
 use crate::client::Rights;
 use crate::identity::{self, SystemToken};
-use cenote_engine::{Access, Asker, Layout, SecretStore, Secrets, check_kind};
+use cenote_engine::{Access, Layout, SecretStore, Secrets, check_kind};
 use cenote_host::SecretValue;
 use cenote_model::auth::SecretRef;
 use cenote_model::event::SecretEvent;
@@ -10,7 +10,7 @@ use cenote_model::secret::{SecretId, UsageKind};
 use cenote_model::{Code, Domain, Error, Result, Uuid};
 use cenote_rpc::client::Client;
 use cenote_rpc::events::secret_event;
-use cenote_rpc::procedures::{Procedure, calls};
+use cenote_rpc::procedures::{Procedure, TypedParam, calls};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -85,7 +85,12 @@ impl Drop for Connection {
 }
 
 impl SecretDaemon {
-    fn connect(&self, rights: Rights, asker: Asker, patience: Option<Duration>) -> Result<Connection> {
+    fn connect(
+        &self,
+        rights: Rights,
+        identity: Vec<TypedParam>,
+        patience: Option<Duration>,
+    ) -> Result<Connection> {
         let open = || {
             let stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(patience)?;
@@ -102,9 +107,8 @@ impl SecretDaemon {
         let path = if rustix::process::geteuid().is_root() { "system" } else { "session" };
         connection.client.call::<calls::AuthList>(&())?;
         connection.client.call::<calls::ConnectOpen>(&(Some(format!("secret:///{path}")), flags))?;
-        if asker == Asker::Machine {
-            connection.client.call::<calls::ConnectSetIdentity>(&(identity::elevated(&self.token), 0))?;
-        }
+        // What may be done is for that daemon to say, of whom the call comes from.
+        connection.client.call::<calls::ConnectSetIdentity>(&(identity, 0))?;
         Ok(connection)
     }
 
@@ -112,11 +116,11 @@ impl SecretDaemon {
     pub(crate) fn forward(
         &self,
         rights: Rights,
-        asker: Asker,
+        identity: Vec<TypedParam>,
         procedure: Procedure,
         payload: &[u8],
     ) -> Result<Vec<u8>> {
-        self.connect(rights, asker, Some(PATIENCE))?.client.forward(procedure.number(), payload)
+        self.connect(rights, identity, Some(PATIENCE))?.client.forward(procedure.number(), payload)
     }
 
     fn events(self: &Arc<SecretDaemon>) -> Receiver<SecretEvent> {
@@ -133,7 +137,7 @@ impl SecretDaemon {
 
     /// Passes events on until the daemon goes.
     fn pass_on(&self, to: &Sender<SecretEvent>) -> Passed {
-        let Ok(connection) = self.connect(Rights::Everything, Asker::Client, None) else {
+        let Ok(connection) = self.connect(Rights::Everything, identity::elevated(&self.token), None) else {
             return Passed::DaemonGone;
         };
         let events = connection.client.events();
@@ -160,7 +164,7 @@ enum Passed {
 
 impl Secrets for SecretDaemon {
     fn value(&self, secret: &SecretRef, kind: UsageKind) -> Result<SecretValue> {
-        let connection = self.connect(Rights::Everything, Asker::Machine, Some(PATIENCE))?;
+        let connection = self.connect(Rights::Everything, identity::elevated(&self.token), Some(PATIENCE))?;
         let client = &connection.client;
         let (id,) = match secret {
             SecretRef::Uuid(uuid) => client.call::<calls::SecretLookupByUuid>(&(*uuid,))?,
@@ -174,7 +178,8 @@ impl Secrets for SecretDaemon {
     }
 
     fn of_volume(&self, path: &str) -> Option<Uuid> {
-        let connection = self.connect(Rights::Everything, Asker::Machine, Some(PATIENCE)).ok()?;
+        let connection =
+            self.connect(Rights::Everything, identity::elevated(&self.token), Some(PATIENCE)).ok()?;
         let args = (UsageKind::Volume.number(), path.to_owned());
         connection.client.call::<calls::SecretLookupByUsage>(&args).ok().map(|(id,)| id.uuid)
     }

@@ -68,6 +68,7 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     let failed = |e: std::io::Error| Error::system("cannot wait for signals", &e);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     server.tell(server.engine.events().subscribe(), Client::tell_of_pool);
     server.tell(server.secrets.events(), Client::tell_of_secret);
     // Who finds the socket of storage finds all of them.
@@ -75,11 +76,15 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     if matches!(server.secrets, SecretsHome::Here(_)) {
         sockets.insert(0, (Service::Secrets, "virtsecretd"));
     }
+    let sockets = sockets.into_iter().map(|(service, name)| {
+        config::read(&layout.settings(&format!("{name}.conf"))).map(|config| (service, name, config))
+    });
+    // Nobody is served where a setting is wrong.
+    let sockets = sockets.collect::<Result<Vec<_>>>()?;
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     let mut paths = Vec::new();
     let mut listening = JoinSet::new();
-    for (service, name) in sockets {
-        let config = config::read(&layout.settings(&format!("{name}.conf")))?;
+    for (service, name, config) in sockets {
         for (ending, rights, mode) in
             [("sock", Rights::Everything, config.rw_mode), ("sock-ro", Rights::Reading, config.ro_mode)]
         {
@@ -91,9 +96,13 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     }
     listening.spawn(flush(Arc::clone(&server.engine)));
     eprintln!("cenoted: serving on '{}'", layout.sockets().display());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // `systemctl reload` must not end it.
+            _ = hangup.recv() => eprintln!("cenoted: settings are read at the start: restart it to have them read again"),
+        }
     }
     for path in paths {
         let _ = std::fs::remove_file(path);

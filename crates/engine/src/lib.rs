@@ -22,7 +22,7 @@ pub use events::Events;
 pub use jobs::{JobInfo, Jobs};
 pub use layout::Layout;
 pub use pool::{PoolInfo, PoolRun};
-pub use secrets::{Asker, SecretStore, check_kind};
+pub use secrets::{Asker, SecretStore, SecretsOnDisk, check_kind};
 pub use streams::{Chunk, Download, Upload};
 pub use volumes::VolumeInfo;
 

@@ -18,6 +18,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Ctrl-C.
+const INTERRUPT: u8 = 3;
+
 /// The value of a secret. It is never shown.
 pub struct SecretValue {
     /// Whole pages, of which this value is the only owner.
@@ -63,16 +66,47 @@ impl SecretValue {
         value
     }
 
-    /// The content of a file of at most this many bytes.
+    /// The content of a file, or of a pipe, of at most this many bytes.
     pub fn read_file(path: &Path, limit: usize) -> io::Result<SecretValue> {
         let mut file = File::open(path)?;
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        if length > limit {
+        // A pipe does not say how much there is.
+        let expected = match usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX) {
+            0 => limit,
+            length => length.min(limit),
+        };
+        let mut value = SecretValue::zeroed(expected + 1);
+        let mut length = 0;
+        while length <= expected {
+            match file.read(&mut value.expose_mut()[length..]) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if length > expected {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let mut value = SecretValue::zeroed(length);
-        file.read_exact(value.expose_mut())?;
+        value.truncate(length);
         Ok(value)
+    }
+
+    /// A line, without its end, of at most this many bytes. Nothing that comes after it is read. The character that asks
+    /// for an interrupt at a terminal (Ctrl-C) does the same here.
+    pub fn read_line(from: &mut impl Read, limit: usize) -> io::Result<SecretValue> {
+        let mut value = SecretValue::zeroed(limit);
+        for length in 0..limit {
+            from.read_exact(&mut value.expose_mut()[length..=length])?;
+            match value.expose()[length] {
+                b'\n' => {
+                    value.truncate(length);
+                    return Ok(value);
+                }
+                INTERRUPT => return Err(io::ErrorKind::Interrupted.into()),
+                _ => {}
+            }
+        }
+        Err(io::ErrorKind::FileTooLarge.into())
     }
 
     /// The bytes.
@@ -157,6 +191,30 @@ mod tests {
         }
         assert!(SecretValue::from_base64(b"Zg=?").is_none());
         assert!(SecretValue::from_base64(b"Z").is_none());
+    }
+
+    #[test]
+    fn reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, b"one\ntwo").unwrap();
+        assert_eq!(SecretValue::read_file(&path, 7).unwrap().expose(), b"one\ntwo");
+        assert!(SecretValue::read_file(&path, 6).is_err());
+        // A pipe, whose size is not known.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writer, b"through a pipe").unwrap();
+        drop(writer);
+        let reader = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let pipe = format!("/proc/self/fd/{reader}");
+        assert_eq!(SecretValue::read_file(Path::new(&pipe), 100).unwrap().expose(), b"through a pipe");
+
+        let mut lines = &b"one\n\nthr"[..];
+        assert_eq!(SecretValue::read_line(&mut lines, 10).unwrap().expose(), b"one");
+        assert_eq!(SecretValue::read_line(&mut lines, 10).unwrap().expose(), b"");
+        assert!(SecretValue::read_line(&mut lines, 10).is_err(), "it ends in the middle of a line");
+        assert!(SecretValue::read_line(&mut &b"too long\n"[..], 3).is_err());
+        let interrupted = SecretValue::read_line(&mut &b"ab\x03c\n"[..], 10).unwrap_err();
+        assert_eq!(interrupted.kind(), io::ErrorKind::Interrupted);
     }
 
     #[test]

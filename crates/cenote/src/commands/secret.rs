@@ -7,13 +7,17 @@ use cenote_host::SecretValue;
 use cenote_model::flags::Validate;
 use cenote_model::secret::{SecretFilter, SecretId};
 use cenote_model::{Code, Error, Uuid};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 /// The largest value that is read from a file: what fits over the wire, in base64 with its line ends, in bytes.
 const MAX_FILE: usize = 96 << 10;
+
+/// The longest value that is typed, in bytes.
+const MAX_LINE: usize = 1 << 10;
 
 const SECRET: Opt = Opt::text("secret", "secret UUID").required().completes(Completion::Secret);
 
@@ -212,19 +216,19 @@ fn set_value(session: &Session<'_>, arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Reads a line that the terminal does not show.
+/// Reads a line that the terminal does not show. Where there is no terminal it is the next line of standard input.
 fn read_hidden() -> io::Result<SecretValue> {
-    let stdin = io::stdin();
-    let before = tcgetattr(&stdin).ok();
+    let mut input = File::open("/dev/tty").or_else(|_| File::open("/dev/stdin"))?;
+    let before = tcgetattr(&input).ok();
     if let Some(mut hidden) = before.clone() {
-        hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+        // An interrupt must not leave the terminal as it is now: it ends the line, and nothing more.
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        hidden.special_codes[SpecialCodeIndex::VEOL] = hidden.special_codes[SpecialCodeIndex::VINTR];
+        tcsetattr(&input, OptionalActions::Flush, &hidden)?;
     }
-    let mut line = zeroize::Zeroizing::new(Vec::with_capacity(1 << 10));
-    let read = stdin.lock().read_until(b'\n', &mut line);
+    let read = SecretValue::read_line(&mut input, MAX_LINE);
     if let Some(before) = before {
-        tcsetattr(&stdin, OptionalActions::Flush, &before)?;
+        tcsetattr(&input, OptionalActions::Flush, &before)?;
     }
-    read?;
-    Ok(SecretValue::copy_of(line.strip_suffix(b"\n").unwrap_or(&line)))
+    read
 }

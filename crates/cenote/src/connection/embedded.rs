@@ -5,7 +5,8 @@ use super::{
     Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
 };
 use cenote_engine::{
-    Access, Asker, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, SecretStore, Upload, VolumeInfo,
+    Access, Asker, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, SecretStore, SecretsOnDisk,
+    Upload, VolumeInfo,
 };
 use cenote_host::{Host, SecretValue};
 use cenote_model::event::{PoolEvent, SecretEvent};
@@ -68,7 +69,7 @@ impl Connection for Embedded {
         // What others change meanwhile is seen by opening anew; nobody does while it is open for changing.
         if !matches!(self.engine, Some((_, Access::Write))) {
             self.engine = None;
-            let secrets = Arc::new(self.secret_store(Access::Read)?);
+            let secrets = Arc::new(SecretsOnDisk(self.layout.clone()));
             let engine = Engine::open(self.layout.clone(), Host::new(), secrets, access, self.jobs.clone())?;
             self.engine = Some((engine, access));
         }

@@ -6,7 +6,6 @@ mod storage;
 
 use crate::client::{Client, EventKind, Rights, Service, rpc_error};
 use crate::flags::holes;
-use crate::secrets::SecretsHome;
 use crate::streams::{self, Outgoing};
 use cenote_engine::JobInfo;
 use cenote_model::{Code, Domain, Error, Result};
@@ -197,7 +196,7 @@ fn connection(client: &Client, procedure: Procedure, payload: &[u8]) -> Result<V
         Procedure::ConnectIsSecure => run::<calls::ConnectIsSecure>(payload, |()| Ok((1,))),
         Procedure::ConnectGetLibVersion => run::<calls::ConnectGetLibVersion>(payload, |()| Ok((LIBVIRT,))),
         Procedure::ConnectSetIdentity => {
-            run::<calls::ConnectSetIdentity>(payload, |(identity, _)| client.identify(&identity))
+            run::<calls::ConnectSetIdentity>(payload, |(identity, _)| client.identify(identity))
         }
         Procedure::ConnectStoragePoolEventRegisterAny => {
             run::<calls::ConnectStoragePoolEventRegisterAny>(payload, |(event, pool)| {
@@ -218,9 +217,6 @@ fn connection(client: &Client, procedure: Procedure, payload: &[u8]) -> Result<V
                 const KINDS: [EventKind; 2] = [EventKind::SecretLifecycle, EventKind::SecretValueChanged];
                 let kind = event_kind(KINDS, event)
                     .ok_or_else(|| rpc_error(format!("unsupported secret event ID {event}")))?;
-                if let (Some(secret), SecretsHome::Here(store)) = (&secret, &client.server.secrets) {
-                    store.by_uuid(&secret.uuid)?;
-                }
                 Ok((client.watch(kind, secret.map(|secret| secret.uuid)),))
             })
         }

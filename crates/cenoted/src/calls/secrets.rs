@@ -14,7 +14,9 @@ use cenote_rpc::procedures::{Procedure, SecretId, calls};
 pub(super) fn answer(client: &Client, procedure: Procedure, payload: &[u8]) -> Result<Vec<u8>> {
     match &client.server.secrets {
         SecretsHome::Here(store) => here(store, client.asker(), procedure, payload).map_err(of_secrets),
-        SecretsHome::Elsewhere(daemon) => daemon.forward(client.rights(), client.asker(), procedure, payload),
+        SecretsHome::Elsewhere(daemon) => {
+            daemon.forward(client.rights(), client.identity(), procedure, payload)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::seal::Seal;
 use crate::{Layout, state};
-use cenote_host::{SecretValue, create_private_dir};
+use cenote_host::{SecretValue, create_private_dir, sync_folder};
 use cenote_model::flags::Validate;
 use cenote_model::secret::SecretDef;
 use cenote_model::{Code, Domain, Error, Result, Uuid};
@@ -12,8 +12,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// The largest file of a value that is read, in bytes.
-const MAX_FILE: usize = 10 << 20;
+/// The largest file of a value that is read, in bytes: 64 KiB, encrypted and in base64, are less.
+const MAX_FILE: usize = 128 << 10;
 const PLAIN: &str = "base64";
 const SEALED: &str = "aes256cbc";
 
@@ -31,16 +31,24 @@ impl SecretFiles {
         self.folder.join(format!("{uuid}.{ending}"))
     }
 
-    /// Removes what was being written, and values whose definition is gone, when a daemon was killed.
+    /// The ending of values as they are written now, and the other one.
+    fn endings(&self) -> [&'static str; 2] {
+        if self.seal.is_some() { [SEALED, PLAIN] } else { [PLAIN, SEALED] }
+    }
+
+    /// Removes what was being written, values whose definition is gone, and those in a form that has been replaced, when a
+    /// daemon was killed.
     pub(super) fn sweep(&self) {
         state::sweep(&self.folder);
+        let [current, other] = self.endings();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let ending = path.extension().and_then(|ending| ending.to_str());
             let uuid = path.file_stem().and_then(|stem| stem.to_str()).and_then(Uuid::parse);
-            if let (Some(uuid), Some(PLAIN | SEALED)) = (uuid, ending)
-                && !self.path(&uuid, "xml").exists()
-            {
+            let (Some(uuid), Some(ending @ (PLAIN | SEALED))) = (uuid, ending) else { continue };
+            // What cannot be looked at is not gone.
+            let is_orphan = matches!(self.path(&uuid, "xml").try_exists(), Ok(false));
+            if is_orphan || (ending == other && self.path(&uuid, current).exists()) {
                 let _ = fs::remove_file(path);
             }
         }
@@ -74,7 +82,7 @@ impl SecretFiles {
         self.create_folder()?;
         state::write(&self.path(&def.uuid, "xml"), def.to_xml()).inspect_err(|_| {
             if value.is_some() {
-                let _ = self.remove_value(&def.uuid);
+                let _ = self.unlink(&def.uuid, &[PLAIN, SEALED]);
             }
         })
     }
@@ -82,20 +90,19 @@ impl SecretFiles {
     /// Writes a value.
     pub(super) fn save_value(&self, uuid: &Uuid, value: &SecretValue) -> Result<()> {
         self.create_folder()?;
-        let (ending, other, text) = match &self.seal {
-            Some(seal) => (SEALED, PLAIN, seal.close(value)?.to_base64()),
-            None => (PLAIN, SEALED, value.to_base64()),
+        let text = match &self.seal {
+            Some(seal) => seal.close(value)?.to_base64(),
+            None => value.to_base64(),
         };
+        let [ending, other] = self.endings();
         state::write(&self.path(uuid, ending), text.expose())?;
-        let _ = fs::remove_file(self.path(uuid, other));
-        Ok(())
+        self.unlink(uuid, &[other])
     }
 
     /// The value, if there is one.
     pub(super) fn value(&self, uuid: &Uuid) -> Result<Option<SecretValue>> {
         // After a crash between writing a value and removing its other form, the one now written is the newer one.
-        let endings = if self.seal.is_some() { [SEALED, PLAIN] } else { [PLAIN, SEALED] };
-        for ending in endings {
+        for ending in self.endings() {
             let path = self.path(uuid, ending);
             let text = match SecretValue::read_file(&path, MAX_FILE) {
                 Ok(text) if text.expose().is_empty() => continue,
@@ -129,20 +136,15 @@ impl SecretFiles {
         [PLAIN, SEALED].iter().find_map(|ending| self.path(uuid, ending).metadata().ok()?.modified().ok())
     }
 
-    /// Removes a definition and its value.
+    /// Removes a definition and its value. The definition goes first: a value without one is swept if this is not the end
+    /// of it.
     pub(super) fn remove(&self, uuid: &Uuid) -> Result<()> {
-        // The definition goes first: a value without one is swept if this is not the end of it.
-        let path = self.path(uuid, "xml");
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::system(format!("cannot unlink '{}'", path.display()), &e))
-            }
-            _ => self.remove_value(uuid),
-        }
+        self.unlink(uuid, &["xml", PLAIN, SEALED])
     }
 
-    fn remove_value(&self, uuid: &Uuid) -> Result<()> {
-        for ending in [PLAIN, SEALED] {
+    /// Removes files of a secret, those that there are, for good.
+    fn unlink(&self, uuid: &Uuid, endings: &[&str]) -> Result<()> {
+        for ending in endings {
             let path = self.path(uuid, ending);
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -151,7 +153,8 @@ impl SecretFiles {
                 _ => {}
             }
         }
-        Ok(())
+        sync_folder(&self.folder)
+            .map_err(|e| Error::system(format!("cannot sync directory '{}'", self.folder.display()), &e))
     }
 
     /// The directory of secrets is its owner's alone, as libvirt makes it.

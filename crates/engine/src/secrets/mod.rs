@@ -9,7 +9,7 @@ mod seal;
 use crate::state::StateLock;
 use crate::{Access, Events, Layout};
 use cenote_backend::{Secrets, no_secret};
-use cenote_host::SecretValue;
+use cenote_host::{SecretValue, create_private_dir};
 use cenote_model::auth::SecretRef;
 use cenote_model::event::{SecretChange, SecretEvent};
 use cenote_model::flags::Validate;
@@ -50,14 +50,13 @@ impl SecretStore {
         let files = SecretFiles::of(layout)?;
         let lock = match access {
             Access::Read => None,
-            Access::Write => Some(StateLock::take(layout.secrets_run())?),
+            Access::Write => Some(take_lock(layout)?),
         };
-        if lock.is_some() {
-            files.sweep();
-        }
         let (defs, bad) = files.definitions()?;
-        for error in bad {
-            eprintln!("warning: {error}");
+        // Who only looks is not told again and again.
+        if lock.is_some() {
+            bad.iter().for_each(|error| eprintln!("warning: {error}"));
+            files.sweep();
         }
         let secrets = defs.into_iter().map(|def| (def.uuid, Secret { def, value: None })).collect();
         Ok(SecretStore { files, secrets: Mutex::new(secrets), events: Events::default(), lock })
@@ -120,7 +119,7 @@ impl SecretStore {
         let id = def.id();
         let value = value.filter(|_| def.ephemeral);
         secrets.insert(def.uuid, Secret { def, value });
-        drop(secrets);
+        // Before others may change it again: events come in the order of what they tell.
         self.events.emit(&SecretEvent { secret: id.clone(), change: SecretChange::Defined });
         Ok(id)
     }
@@ -161,13 +160,16 @@ impl SecretStore {
         }
         let id = secret.def.id();
         secrets.remove(uuid);
-        drop(secrets);
         self.events.emit(&SecretEvent { secret: id, change: SecretChange::Undefined });
         Ok(())
     }
 
     /// Sets the value.
     pub fn set_value(&self, uuid: &Uuid, value: SecretValue) -> Result<()> {
+        if value.expose().is_empty() {
+            let message = "value in virSecretSetValue must not be NULL";
+            return Err(Error::plain(Code::InvalidArg, message).in_domain(Domain::Secret));
+        }
         let mut secrets = self.change()?;
         let secret = secrets.get_mut(uuid).ok_or_else(|| no_secret(&SecretRef::Uuid(*uuid)))?;
         if secret.def.ephemeral {
@@ -176,7 +178,6 @@ impl SecretStore {
             self.files.save_value(uuid, &value)?;
         }
         let id = secret.def.id();
-        drop(secrets);
         self.events.emit(&SecretEvent { secret: id, change: SecretChange::ValueChanged });
         Ok(())
     }
@@ -228,6 +229,27 @@ impl Secrets for SecretStore {
         let usage = SecretUsage { kind: UsageKind::Volume, id: path.to_owned() };
         self.by_usage(&usage).ok().map(|id| id.uuid)
     }
+}
+
+/// The secrets on disk as they are when they are asked for: for an engine beside which others change them.
+pub struct SecretsOnDisk(pub Layout);
+
+impl Secrets for SecretsOnDisk {
+    fn value(&self, secret: &SecretRef, kind: UsageKind) -> Result<SecretValue> {
+        Secrets::value(&SecretStore::open(&self.0, Access::Read)?, secret, kind)
+    }
+
+    fn of_volume(&self, path: &str) -> Option<Uuid> {
+        SecretStore::open(&self.0, Access::Read).ok()?.of_volume(path)
+    }
+}
+
+/// Takes the lock, in a directory that is its owner's alone: whoever could open the file could hold it.
+fn take_lock(layout: &Layout) -> Result<StateLock> {
+    let folder = layout.secrets_run();
+    create_private_dir(folder)
+        .map_err(|e| Error::system(format!("cannot create state directory '{}'", folder.display()), &e))?;
+    StateLock::take(folder)
 }
 
 /// Refuses a secret that is for something else. One without a usage may be used for anything.
