@@ -8,9 +8,9 @@
 mod calls;
 mod client;
 mod config;
-mod flags;
 mod frame_reader;
 mod identity;
+mod pool_filter;
 mod secrets;
 mod server;
 mod streams;

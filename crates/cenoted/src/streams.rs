@@ -5,6 +5,7 @@
 
 use crate::client::{Client, refusal};
 use cenote_engine::{Chunk, Download};
+use cenote_model::flags::Holes;
 use cenote_model::{Code, Domain, Error, Result, VolumeRef};
 use cenote_rpc::frame::{self, HEAD, Header, Kind, MAX_STREAM_DATA, Status};
 use cenote_rpc::procedures::StreamHole;
@@ -25,13 +26,6 @@ pub(crate) enum Incoming {
     Finish,
     /// It shall end as it is.
     Abort,
-}
-
-/// Whether holes are sent as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holes {
-    Kept,
-    Filled,
 }
 
 /// A download that is about to begin.

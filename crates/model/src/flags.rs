@@ -45,6 +45,16 @@ pub struct CreateOptions {
     pub validate: Validate,
 }
 
+/// Whether holes in the data of a volume travel as holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Holes {
+    /// They travel as zeroes.
+    #[default]
+    Filled,
+    /// They do.
+    Kept,
+}
+
 /// How a volume is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ResizeOptions {

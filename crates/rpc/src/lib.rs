@@ -11,6 +11,7 @@
 pub mod client;
 mod error;
 pub mod events;
+pub mod flags;
 pub mod frame;
 pub mod own;
 pub mod procedures;

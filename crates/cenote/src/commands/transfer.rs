@@ -1,8 +1,9 @@
 //! Data between volumes and files.
 
-use crate::connection::{DownloadStream, Holes, UploadStream};
+use crate::connection::{DownloadStream, UploadStream};
 use crate::failure::{Context, Failure, Outcome};
 use cenote_engine::Chunk;
+use cenote_model::flags::Holes;
 use rustix::fs::{SeekFrom, seek};
 use std::fs::File;
 use std::io::{Read, Write};

@@ -6,11 +6,10 @@ use super::{
     sort_by_name, volume_option,
 };
 use crate::command::{Arguments, Command, Completion, Opt, Run, Session};
-use crate::connection::Holes;
 use crate::failure::{Context, Failure, Outcome};
 use crate::xpath::{self, Wrap};
 use cenote_engine::VolumeInfo;
-use cenote_model::flags::{CreateOptions, DeleteOptions, ResizeOptions, Validate, WipeAlgorithm};
+use cenote_model::flags::{CreateOptions, DeleteOptions, Holes, ResizeOptions, Validate, WipeAlgorithm};
 use cenote_model::xml::Writer;
 use cenote_model::{PoolRef, VolumeRef};
 use serde_json::{Value, json};

@@ -1,9 +1,7 @@
 //! The engine, in this process.
 
 use super::watch::{PoolSight, SecretSight, StateWatch};
-use super::{
-    Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
-};
+use super::{Connection, DownloadStream, Intent, ListedVolume, Permission, UploadStream, Watch, Which};
 use cenote_engine::{
     Access, Asker, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, SecretStore, SecretsOnDisk,
     Upload, VolumeInfo,
@@ -11,7 +9,7 @@ use cenote_engine::{
 use cenote_host::{Host, SecretValue};
 use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::flags::{
-    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+    BuildFirst, CreateOptions, DeleteOptions, Holes, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::secret::{SecretDef, SecretFilter, SecretId};
 use cenote_model::{Code, Domain, Error, PoolRef, Result, Uuid, VolumeRef};

@@ -17,7 +17,7 @@ use cenote_engine::{Chunk, JobInfo, Jobs, Layout, PoolInfo, VolumeInfo};
 use cenote_host::SecretValue;
 use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::flags::{
-    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+    BuildFirst, CreateOptions, DeleteOptions, Holes, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::secret::{SecretFilter, SecretId};
 use cenote_model::{Code, Error, PoolRef, Result, Uuid, VolumeRef};
@@ -47,15 +47,6 @@ pub(crate) struct ListedVolume {
     pub(crate) path: String,
     pub(crate) format: Option<&'static str>,
     pub(crate) info: VolumeInfo,
-}
-
-/// Whether holes travel as holes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holes {
-    /// They do.
-    Kept,
-    /// They travel as zeroes.
-    Filled,
 }
 
 /// Data on its way into a volume.

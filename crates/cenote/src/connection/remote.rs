@@ -1,14 +1,14 @@
 //! A daemon: cenoted, or one of libvirt's.
 
 use super::{
-    Connection, DownloadStream, Holes, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
+    Connection, DownloadStream, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
     address::Address,
 };
 use cenote_engine::{Chunk, JobInfo, Jobs, PoolInfo, PoolRun, VolumeInfo};
 use cenote_host::SecretValue;
 use cenote_model::event::{PoolEvent, SecretEvent};
 use cenote_model::flags::{
-    BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
+    BuildFirst, CreateOptions, DeleteOptions, Holes, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::job::Progress;
 use cenote_model::pool::Usage;
@@ -16,6 +16,7 @@ use cenote_model::secret::{SecretFilter, SecretId};
 use cenote_model::volume::{CapacityRule, VolumeKind};
 use cenote_model::{Code, Domain, Error, PoolDef, PoolRef, Result, Uuid, VolumeDef, VolumeRef};
 use cenote_rpc::client::{Client, Piece, Stream};
+use cenote_rpc::flags::Flags;
 use cenote_rpc::own::{self, JobRecord};
 use cenote_rpc::procedures::{PoolId, calls};
 use cenote_rpc::{Frame, events};
@@ -147,13 +148,11 @@ impl Connection for Remote {
     }
 
     fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef> {
-        const VALIDATE: u32 = 1;
-        let flags = if validate == Validate::Strict { VALIDATE } else { 0 };
-        self.client.call::<calls::StoragePoolDefineXml>(&(xml.to_owned(), flags))?.0.try_into()
+        self.client.call::<calls::StoragePoolDefineXml>(&(xml.to_owned(), validate.to_bits()))?.0.try_into()
     }
 
     fn create_pool(&self, xml: &str, build: BuildFirst) -> Result<PoolRef> {
-        self.client.call::<calls::StoragePoolCreateXml>(&(xml.to_owned(), build_flags(build)))?.0.try_into()
+        self.client.call::<calls::StoragePoolCreateXml>(&(xml.to_owned(), build.to_bits()))?.0.try_into()
     }
 
     fn undefine_pool(&self, pool: &PoolRef) -> Result<()> {
@@ -161,7 +160,7 @@ impl Connection for Remote {
     }
 
     fn start_pool(&self, pool: &PoolRef, build: BuildFirst) -> Result<()> {
-        self.client.call::<calls::StoragePoolCreate>(&(pool.clone().into(), build_flags(build)))
+        self.client.call::<calls::StoragePoolCreate>(&(pool.clone().into(), build.to_bits()))
     }
 
     fn stop_pool(&self, pool: &PoolRef) -> Result<()> {
@@ -169,12 +168,7 @@ impl Connection for Remote {
     }
 
     fn build_pool(&self, pool: &PoolRef, overwrite: Overwrite) -> Result<()> {
-        let flags = match overwrite {
-            Overwrite::Default => 0,
-            Overwrite::Refuse => 4,
-            Overwrite::Allow => 8,
-        };
-        self.client.call::<calls::StoragePoolBuild>(&(pool.clone().into(), flags))
+        self.client.call::<calls::StoragePoolBuild>(&(pool.clone().into(), overwrite.to_bits()))
     }
 
     fn delete_pool(&self, pool: &PoolRef) -> Result<()> {
@@ -246,7 +240,7 @@ impl Connection for Remote {
     }
 
     fn create_volume(&self, pool: &PoolRef, xml: &str, options: CreateOptions) -> Result<VolumeRef> {
-        let args = (pool.clone().into(), xml.to_owned(), create_flags(options));
+        let args = (pool.clone().into(), xml.to_owned(), options.to_bits());
         self.client.call::<calls::StorageVolCreateXml>(&args)?.0.try_into()
     }
 
@@ -257,19 +251,16 @@ impl Connection for Remote {
         source: &VolumeRef,
         options: CreateOptions,
     ) -> Result<VolumeRef> {
-        let args = (pool.clone().into(), xml.to_owned(), source.clone().into(), create_flags(options));
+        let args = (pool.clone().into(), xml.to_owned(), source.clone().into(), options.to_bits());
         self.client.call::<calls::StorageVolCreateXmlFrom>(&args)?.0.try_into()
     }
 
     fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()> {
-        let flags =
-            u32::from(options.allocate) | u32::from(options.delta) << 1 | u32::from(options.shrink) << 2;
-        self.client.call::<calls::StorageVolResize>(&(volume.clone().into(), size, flags))
+        self.client.call::<calls::StorageVolResize>(&(volume.clone().into(), size, options.to_bits()))
     }
 
     fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()> {
-        let flags = u32::from(options.zeroed) | u32::from(options.with_snapshots) << 1;
-        self.client.call::<calls::StorageVolDelete>(&(volume.clone().into(), flags))
+        self.client.call::<calls::StorageVolDelete>(&(volume.clone().into(), options.to_bits()))
     }
 
     fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()> {
@@ -284,7 +275,7 @@ impl Connection for Remote {
         length: u64,
         holes: Holes,
     ) -> Result<Box<dyn UploadStream + '_>> {
-        let args = (volume.clone().into(), offset, length, stream_flags(holes));
+        let args = (volume.clone().into(), offset, length, holes.to_bits());
         Ok(Box::new(self.client.open::<calls::StorageVolUpload>(&args)?))
     }
 
@@ -295,7 +286,7 @@ impl Connection for Remote {
         length: u64,
         holes: Holes,
     ) -> Result<Box<dyn DownloadStream>> {
-        let args = (volume.clone().into(), offset, length, stream_flags(holes));
+        let args = (volume.clone().into(), offset, length, holes.to_bits());
         let stream = Some(self.client.open::<calls::StorageVolDownload>(&args)?);
         Ok(Box::new(RemoteDownload { stream, left: Vec::new() }))
     }
@@ -309,13 +300,7 @@ impl Connection for Remote {
     }
 
     fn secrets(&self, filter: SecretFilter) -> Result<Vec<SecretId>> {
-        let pair = |wanted: Option<bool>, yes: u32, no: u32| match wanted {
-            None => 0,
-            Some(true) => yes,
-            Some(false) => no,
-        };
-        let flags = pair(filter.ephemeral, 1, 2) | pair(filter.private, 4, 8);
-        let (secrets, _) = self.client.call::<calls::ConnectListAllSecrets>(&(1, flags))?;
+        let (secrets, _) = self.client.call::<calls::ConnectListAllSecrets>(&(1, filter.to_bits()))?;
         Ok(secrets.into_iter().map(SecretId::from).collect())
     }
 
@@ -328,7 +313,7 @@ impl Connection for Remote {
     }
 
     fn define_secret(&self, xml: &str, validate: Validate) -> Result<SecretId> {
-        let args = (xml.to_owned(), u32::from(validate == Validate::Strict));
+        let args = (xml.to_owned(), validate.to_bits());
         Ok(self.client.call::<calls::SecretDefineXml>(&args)?.0.into())
     }
 
@@ -410,24 +395,4 @@ fn no_jobs(error: Error) -> Error {
         return error;
     }
     Error::new(Code::NoSupport, "jobs are cenoted's, and this daemon is none")
-}
-
-fn build_flags(build: BuildFirst) -> u32 {
-    match build {
-        BuildFirst::No => 0,
-        BuildFirst::Yes(Overwrite::Default) => 1,
-        BuildFirst::Yes(Overwrite::Allow) => 2,
-        BuildFirst::Yes(Overwrite::Refuse) => 4,
-    }
-}
-
-fn stream_flags(holes: Holes) -> u32 {
-    const SPARSE: u32 = 1;
-    if holes == Holes::Kept { SPARSE } else { 0 }
-}
-
-fn create_flags(options: CreateOptions) -> u32 {
-    u32::from(options.prealloc_metadata)
-        | u32::from(options.reflink) << 1
-        | u32::from(options.validate == Validate::Strict) << 2
 }

@@ -5,11 +5,11 @@ mod secrets;
 mod storage;
 
 use crate::client::{Client, EventKind, Rights, Service, rpc_error};
-use crate::flags::holes;
 use crate::streams::{self, Outgoing};
 use cenote_engine::JobInfo;
 use cenote_model::{Code, Domain, Error, Result};
 use cenote_rpc::Call;
+use cenote_rpc::flags;
 use cenote_rpc::frame::Header;
 use cenote_rpc::own::{self, JobRecord};
 use cenote_rpc::procedures::{Procedure, calls};
@@ -58,14 +58,14 @@ pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Re
     let payload = match procedure {
         Procedure::StorageVolUpload => {
             run::<calls::StorageVolUpload>(payload, |(volume, offset, length, flags)| {
-                let holes = holes(flags, "storageVolUpload")?;
+                let holes = flags::decode(flags, "storageVolUpload")?;
                 streams::receive(client, header, volume.try_into()?, (offset, length), holes)
             })
         }
         // libvirt lets no reader download: a volume's content is not its description.
         Procedure::StorageVolDownload => {
             run::<calls::StorageVolDownload>(payload, |(volume, offset, length, flags)| {
-                let holes = holes(flags, "storageVolDownload")?;
+                let holes = flags::decode(flags, "storageVolDownload")?;
                 let opened = client.server.engine.download(&volume.try_into()?, offset, length)?;
                 download = Some(Outgoing::new(client, header, opened, holes));
                 Ok(())

@@ -2,12 +2,12 @@
 
 use super::{count, limited, names, rpc_error, run};
 use crate::client::Client;
-use crate::flags::{check_flags, secret_filter, validate};
 use crate::secrets::SecretsHome;
 use cenote_engine::{Asker, SecretStore, no_secret};
 use cenote_model::auth::SecretRef;
 use cenote_model::secret::{SecretFilter, SecretUsage, UsageKind};
 use cenote_model::{Domain, Error, Result};
+use cenote_rpc::flags;
 use cenote_rpc::procedures::{Procedure, SecretId, calls};
 
 /// Answers a call, or has the daemon answer it that has the secrets.
@@ -36,7 +36,10 @@ fn here(store: &SecretStore, asker: Asker, procedure: Procedure, payload: &[u8])
         }),
         Procedure::ConnectListAllSecrets => {
             run::<calls::ConnectListAllSecrets>(payload, |(wants_results, flags)| {
-                let secrets = store.list(secret_filter(flags)?).into_iter().map(SecretId::from);
+                let secrets = store
+                    .list(flags::decode(flags, "secretConnectListAllSecrets")?)
+                    .into_iter()
+                    .map(SecretId::from);
                 limited(secrets.collect(), wants_results, "secrets")
             })
         }
@@ -49,19 +52,18 @@ fn here(store: &SecretStore, asker: Asker, procedure: Procedure, payload: &[u8])
             Ok((store.by_usage(&SecretUsage { kind, id })?.into(),))
         }),
         Procedure::SecretDefineXml => run::<calls::SecretDefineXml>(payload, |(xml, flags)| {
-            check_flags(flags, 1, "secretDefineXML")?;
-            Ok((store.define(&xml, validate(flags))?.into(),))
+            Ok((store.define(&xml, flags::decode(flags, "secretDefineXML")?)?.into(),))
         }),
         Procedure::SecretGetXmlDesc => run::<calls::SecretGetXmlDesc>(payload, |(secret, flags)| {
-            check_flags(flags, 0, "secretGetXMLDesc")?;
+            flags::check(flags, 0, "secretGetXMLDesc")?;
             Ok((store.def(&secret.uuid)?.to_xml(),))
         }),
         Procedure::SecretSetValue => run::<calls::SecretSetValue>(payload, |(secret, value, flags)| {
-            check_flags(flags, 0, "secretSetValue")?;
+            flags::check(flags, 0, "secretSetValue")?;
             store.set_value(&secret.uuid, value)
         }),
         Procedure::SecretGetValue => run::<calls::SecretGetValue>(payload, |(secret, flags)| {
-            check_flags(flags, 0, "secretGetValue")?;
+            flags::check(flags, 0, "secretGetValue")?;
             Ok((store.value(&secret.uuid, asker)?,))
         }),
         Procedure::SecretUndefine => {

@@ -1,12 +1,11 @@
 //! The calls about pools and volumes.
 
 use super::{count, limited, names, rpc_error, run};
-use crate::flags::{
-    PoolFilter, build_first, check_flags, create_options, delete_options, overwrite, resize_options, validate,
-};
+use crate::pool_filter::PoolFilter;
 use cenote_engine::{Engine, PoolInfo, PoolRun, VolumeInfo};
 use cenote_model::flags::WipeAlgorithm;
 use cenote_model::{Code, Error, PoolRef, Result};
+use cenote_rpc::flags;
 use cenote_rpc::procedures::{PoolId, PoolSizes, Procedure, VolumeId, VolumeSizes, calls};
 
 pub(super) fn answer(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<Vec<u8>> {
@@ -31,14 +30,14 @@ pub(super) fn answer(engine: &Engine, procedure: Procedure, payload: &[u8]) -> R
         }
         Procedure::ConnectListAllStoragePools => {
             run::<calls::ConnectListAllStoragePools>(payload, |(wants_results, flags)| {
-                check_flags(flags, PoolFilter::KNOWN, "storageConnectListAllStoragePools")?;
+                flags::check(flags, PoolFilter::KNOWN, "storageConnectListAllStoragePools")?;
                 let pools: Vec<_> = pools(engine, PoolFilter(flags)).into_iter().map(PoolId::from).collect();
                 limited(pools, wants_results, "pools")
             })
         }
         Procedure::ConnectFindStoragePoolSources => {
             run::<calls::ConnectFindStoragePoolSources>(payload, |(kind, question, flags)| {
-                check_flags(flags, 0, "storageConnectFindStoragePoolSources")?;
+                flags::check(flags, 0, "storageConnectFindStoragePoolSources")?;
                 Ok((engine.find_sources(&kind, question.as_deref())?,))
             })
         }
@@ -47,7 +46,7 @@ pub(super) fn answer(engine: &Engine, procedure: Procedure, payload: &[u8]) -> R
         }
         Procedure::ConnectGetStoragePoolCapabilities => {
             run::<calls::ConnectGetStoragePoolCapabilities>(payload, |(flags,)| {
-                check_flags(flags, 0, "storageConnectGetStoragePoolCapabilities")?;
+                flags::check(flags, 0, "storageConnectGetStoragePoolCapabilities")?;
                 Ok((engine.capabilities(),))
             })
         }
@@ -74,31 +73,30 @@ pub(super) fn answer(engine: &Engine, procedure: Procedure, payload: &[u8]) -> R
 fn pool_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<Vec<u8>> {
     match procedure {
         Procedure::StoragePoolDefineXml => run::<calls::StoragePoolDefineXml>(payload, |(xml, flags)| {
-            check_flags(flags, 1, "storagePoolDefineXML")?;
-            Ok((engine.define_pool(&xml, validate(flags & 1))?.into(),))
+            Ok((engine.define_pool(&xml, flags::decode(flags, "storagePoolDefineXML")?)?.into(),))
         }),
         Procedure::StoragePoolCreateXml => run::<calls::StoragePoolCreateXml>(payload, |(xml, flags)| {
-            let build = build_first(flags, "storagePoolCreateXML")?;
+            let build = flags::decode(flags, "storagePoolCreateXML")?;
             Ok((engine.create_pool(&xml, build)?.into(),))
         }),
         Procedure::StoragePoolCreate => run::<calls::StoragePoolCreate>(payload, |(pool, flags)| {
-            engine.start_pool(&pool.try_into()?, build_first(flags, "storagePoolCreate")?)
+            engine.start_pool(&pool.try_into()?, flags::decode(flags, "storagePoolCreate")?)
         }),
         Procedure::StoragePoolBuild => run::<calls::StoragePoolBuild>(payload, |(pool, flags)| {
-            engine.build_pool(&pool.try_into()?, overwrite(flags)?)
+            engine.build_pool(&pool.try_into()?, flags::decode(flags, "storagePoolBuild")?)
         }),
         Procedure::StoragePoolDestroy => {
             run::<calls::StoragePoolDestroy>(payload, |(pool,)| engine.stop_pool(&pool.try_into()?))
         }
         Procedure::StoragePoolDelete => run::<calls::StoragePoolDelete>(payload, |(pool, flags)| {
-            check_flags(flags, 1, "storagePoolDelete")?;
+            flags::check(flags, 1, "storagePoolDelete")?;
             engine.delete_pool(&pool.try_into()?)
         }),
         Procedure::StoragePoolUndefine => {
             run::<calls::StoragePoolUndefine>(payload, |(pool,)| engine.undefine_pool(&pool.try_into()?))
         }
         Procedure::StoragePoolRefresh => run::<calls::StoragePoolRefresh>(payload, |(pool, flags)| {
-            check_flags(flags, 0, "storagePoolRefresh")?;
+            flags::check(flags, 0, "storagePoolRefresh")?;
             engine.refresh_pool(&pool.try_into()?)
         }),
         Procedure::StoragePoolGetInfo => run::<calls::StoragePoolGetInfo>(payload, |(pool,)| {
@@ -106,7 +104,7 @@ fn pool_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<Ve
         }),
         Procedure::StoragePoolGetXmlDesc => run::<calls::StoragePoolGetXmlDesc>(payload, |(pool, flags)| {
             const INACTIVE: u32 = 1;
-            check_flags(flags, INACTIVE, "storagePoolGetXMLDesc")?;
+            flags::check(flags, INACTIVE, "storagePoolGetXMLDesc")?;
             let pool = pool.try_into()?;
             Ok((if flags & INACTIVE == 0 {
                 engine.pool_xml(&pool)?
@@ -137,7 +135,7 @@ fn pool_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<Ve
         }),
         Procedure::StoragePoolListAllVolumes => {
             run::<calls::StoragePoolListAllVolumes>(payload, |(pool, wants_results, flags)| {
-                check_flags(flags, 0, "storagePoolListAllVolumes")?;
+                flags::check(flags, 0, "storagePoolListAllVolumes")?;
                 let volumes: Vec<_> =
                     engine.volumes(&pool.try_into()?)?.into_iter().map(VolumeId::from).collect();
                 limited(volumes, wants_results, "volumes")
@@ -159,19 +157,21 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
             Ok((engine.volume_by_path(&path)?.into(),))
         }),
         Procedure::StorageVolCreateXml => run::<calls::StorageVolCreateXml>(payload, |(pool, xml, flags)| {
-            let options = create_options(flags, "storageVolCreateXML")?;
+            let options = flags::decode(flags, "storageVolCreateXML")?;
             Ok((engine.create_volume(&pool.try_into()?, &xml, options)?.into(),))
         }),
         Procedure::StorageVolCreateXmlFrom => {
             run::<calls::StorageVolCreateXmlFrom>(payload, |(pool, xml, source, flags)| {
-                let options = create_options(flags, "storageVolCreateXMLFrom")?;
+                let options = flags::decode(flags, "storageVolCreateXMLFrom")?;
                 let made =
                     engine.create_volume_from(&pool.try_into()?, &xml, &source.try_into()?, options)?;
                 Ok((made.into(),))
             })
         }
         Procedure::StorageVolDelete => run::<calls::StorageVolDelete>(payload, |(volume, flags)| {
-            engine.delete_volume(&volume.try_into()?, delete_options(flags)?)
+            // libvirt says in which of its functions: that of volumes which are files.
+            let options = flags::decode(flags, "virStorageBackendVolDeleteLocal")?;
+            engine.delete_volume(&volume.try_into()?, options)
         }),
         Procedure::StorageVolGetInfo => run::<calls::StorageVolGetInfo>(payload, |(volume,)| {
             let info = engine.volume_info(&volume.try_into()?)?;
@@ -180,13 +180,13 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
         Procedure::StorageVolGetInfoFlags => {
             run::<calls::StorageVolGetInfoFlags>(payload, |(volume, flags)| {
                 const PHYSICAL: u32 = 1;
-                check_flags(flags, PHYSICAL, "storageVolGetInfoFlags")?;
+                flags::check(flags, PHYSICAL, "storageVolGetInfoFlags")?;
                 let info = engine.volume_info(&volume.try_into()?)?;
                 Ok(volume_sizes(&info, if flags & PHYSICAL == 0 { info.allocation } else { info.physical }))
             })
         }
         Procedure::StorageVolGetXmlDesc => run::<calls::StorageVolGetXmlDesc>(payload, |(volume, flags)| {
-            check_flags(flags, 0, "storageVolGetXMLDesc")?;
+            flags::check(flags, 0, "storageVolGetXMLDesc")?;
             Ok((engine.volume_xml(&volume.try_into()?)?,))
         }),
         Procedure::StorageVolGetPath => run::<calls::StorageVolGetPath>(payload, |(volume,)| {
@@ -196,12 +196,12 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
             })
         }),
         Procedure::StorageVolWipe => run::<calls::StorageVolWipe>(payload, |(volume, flags)| {
-            check_flags(flags, 0, "storageVolWipePattern")?;
+            flags::check(flags, 0, "storageVolWipePattern")?;
             engine.wipe_volume(&volume.try_into()?, WipeAlgorithm::Zero)
         }),
         Procedure::StorageVolWipePattern => {
             run::<calls::StorageVolWipePattern>(payload, |(volume, algorithm, flags)| {
-                check_flags(flags, 0, "storageVolWipePattern")?;
+                flags::check(flags, 0, "storageVolWipePattern")?;
                 let algorithm = WipeAlgorithm::ALL.get(algorithm as usize).copied().ok_or_else(|| {
                     Error::new(Code::InvalidArg, format!("wiping algorithm {algorithm} not supported"))
                 })?;
@@ -209,7 +209,7 @@ fn volume_call(engine: &Engine, procedure: Procedure, payload: &[u8]) -> Result<
             })
         }
         Procedure::StorageVolResize => run::<calls::StorageVolResize>(payload, |(volume, size, flags)| {
-            engine.resize_volume(&volume.try_into()?, size, resize_options(flags)?)
+            engine.resize_volume(&volume.try_into()?, size, flags::decode(flags, "storageVolResize")?)
         }),
         // Events are sent, not called.
         other => Err(rpc_error(format!("unknown procedure: {}", other.number()))),
