@@ -38,10 +38,27 @@ fn main() -> ExitCode {
 /// Everything: what has to hold before a change lands.
 fn test() -> Result<(), String> {
     setup::install()?;
+    every_test_is_run()?;
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     run(cargo(&["test", "--workspace"]))?;
     fuzz::run(60)
+}
+
+/// A file in `tests/` that no crate names would be passed over without a word.
+fn every_test_is_run() -> Result<(), String> {
+    let read = |path: PathBuf| std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()));
+    let manifests =
+        read(root().join("crates/cenote/Cargo.toml"))? + &read(root().join("crates/cenoted/Cargo.toml"))?;
+    for folder in ["tests/host", "tests/clients"] {
+        let entries = std::fs::read_dir(root().join(folder)).map_err(|e| format!("{folder}: {e}"))?;
+        for name in entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+            if name.ends_with(".rs") && !manifests.contains(&format!("path = \"../../{folder}/{name}\"")) {
+                return Err(format!("{folder}/{name} is run by nobody: give it a [[test]] in a Cargo.toml"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bench() -> Result<(), String> {
