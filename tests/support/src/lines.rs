@@ -29,17 +29,23 @@ impl std::fmt::Display for Answer {
 /// next.
 pub fn normalize(text: &str, root: &Path) -> String {
     let text = text.replace(root.to_str().unwrap(), "{D}");
-    let mut in_pool = false;
+    let (mut in_pool, mut in_info) = (false, false);
     let mut out = String::new();
     for line in text.split_inclusive('\n') {
         in_pool = (in_pool || line.starts_with("<pool ")) && !line.starts_with("</pool>");
         let trimmed = line.trim_start();
         let is_time =
             ["<atime>", "<mtime>", "<ctime>", "<btime>"].iter().any(|time| trimmed.starts_with(time));
+        // `pool-info` says whether it is persistent, `vol-info` does not.
+        in_info = (in_info || line.starts_with("Persistent:")) && !line.trim().is_empty();
         let is_fullness = (in_pool
             && (trimmed.starts_with("<allocation") || trimmed.starts_with("<available")))
+            || (in_info && line.starts_with("Allocation:"))
             || line.starts_with("Available:");
-        if is_time || is_fullness {
+        // Only a row about a pool has three sizes.
+        if line.matches("iB ").count() >= 2 && line.trim_end().ends_with("iB") {
+            out.extend(line.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }));
+        } else if is_time || is_fullness {
             let label = trimmed.find(['>', ' ', ':']).unwrap_or(trimmed.len());
             let _ = writeln!(out, "{}…", &trimmed[..label]);
         } else {
