@@ -7,7 +7,7 @@ use cenote_test_support::{Cenoted, Libvirtd};
 use std::cell::Cell;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const ROUNDS: usize = 5;
 const MIB: u64 = 1 << 20;
@@ -176,12 +176,31 @@ fn many(sides: &[Side; 2]) {
         side.refresh();
         assert_eq!(side.list().len(), 10_000);
     }
-    both("refresh 10,000 files, warm", sides, |_| {}, Side::refresh);
-    let forget = |_: &Side| {
-        let _ = std::process::Command::new("sync").status();
+    let touch = |side: &Side| {
+        for entry in std::fs::read_dir(&side.target).unwrap() {
+            let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+            file.set_modified(SystemTime::now()).unwrap();
+        }
+    };
+    let forget = || {
+        rustix::fs::sync();
         let _ = std::fs::write("/proc/sys/vm/drop_caches", "3");
     };
-    both("refresh 10,000 files, cold", sides, forget, Side::refresh);
+    both("refresh 10,000 files, all changed, warm", sides, touch, Side::refresh);
+    both(
+        "refresh 10,000 files, all changed, cold",
+        sides,
+        |side| {
+            touch(side);
+            forget()
+        },
+        Side::refresh,
+    );
+    // What has changed a moment ago is read again; then there is a scan that has seen it at rest.
+    std::thread::sleep(Duration::from_secs(5));
+    sides.iter().for_each(Side::refresh);
+    both("refresh 10,000 files, unchanged, warm", sides, |_| {}, Side::refresh);
+    both("refresh 10,000 files, unchanged, cold", sides, |_| forget(), Side::refresh);
     both("list 10,000 volumes", sides, |_| {}, |side| drop(side.list()));
     let volumes = sides.each_ref().map(|side| side.list()[..2000].to_vec());
     let of = |side: &Side| if std::ptr::eq(side, &sides[0]) { &volumes[0] } else { &volumes[1] };

@@ -232,14 +232,17 @@ fn still_known(earlier: Earlier<'_>, folder: BorrowedFd<'_>, name: &Name) -> Opt
         return None;
     }
     let (before, physical) = (known.timestamps?, known.physical?);
+    // A file that changes twice within a tick of its clock has the same times afterwards.
+    let settled = earlier.began.checked_sub(TICK)?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    if before.mtime.seconds.max(before.ctime.seconds) >= settled {
+        return None;
+    }
     let now = stat_at(folder, Path::new(name.as_str())).ok()?;
     let is_same = now.kind == FileType::RegularFile
         && now.size == physical
         && now.timestamps.mtime == before.mtime
         && now.timestamps.ctime == before.ctime;
-    // A file that changes twice within a tick of its clock has the same times afterwards.
-    let settled = earlier.began.checked_sub(TICK)?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    if !is_same || before.mtime.seconds.max(before.ctime.seconds) >= settled {
+    if !is_same {
         return None;
     }
     let permissions = Permissions { label: known.permissions.label.clone(), ..now.permissions };
