@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// From the release itself.
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 22] = [
     "attr",
     "btrfs-progs",
     "e2fsprogs",
@@ -19,6 +19,9 @@ const PACKAGES: [&str; 19] = [
     "libxml2-utils",
     "lvm2",
     "mount",
+    "netcat-openbsd",
+    "openssh-client",
+    "openssh-server",
     "parted",
     "procps",
     "python3",

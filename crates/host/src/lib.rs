@@ -19,6 +19,7 @@ pub use private_dir::create_private_dir;
 pub use secret_value::SecretValue;
 pub use settings::{Setting, Settings};
 pub use stat::{FileStat, Space, space, stat, stat_at};
+pub use tied::tie;
 pub use tool::{Tool, ToolError};
 pub use undo::Undo;
 pub use unsynced::{Unsynced, sync_folder};

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Has the system kill the child when the thread that starts it ends. That thread therefore waits for the child.
-pub(crate) fn tie(command: &mut Command) {
+pub fn tie(command: &mut Command) {
     let parent = getpid();
     let tie = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;

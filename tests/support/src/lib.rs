@@ -11,7 +11,7 @@ mod virsh;
 
 pub use cenote::Cenote;
 pub use cenoted::Cenoted;
-pub use libvirtd::{Libvirtd, virsh_with_qemu};
+pub use libvirtd::{Libvirtd, in_place_of_system, virsh_with_qemu};
 pub use virsh::{of_driver, virsh};
 
 use std::io::Write;

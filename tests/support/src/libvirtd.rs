@@ -23,17 +23,19 @@ fn create_folders(prefix: &Path) {
     }
 }
 
+/// A shell command in a mount namespace of its own, in which libvirt's directories are those under a prefix, `$0`.
+pub fn in_place_of_system(prefix: &Path, script: &str) -> Command {
+    create_folders(prefix);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{BIND}{script}")]).arg(prefix);
+    command
+}
+
 /// Runs virsh with libvirt's QEMU driver in its own process. It asks the daemons under this prefix for what it does not
 /// have itself, as virtqemud does.
 pub fn virsh_with_qemu(prefix: &Path, args: &[&str]) -> Output {
-    create_folders(prefix);
-    let script = format!("{BIND}exec virsh -c \"qemu:///embed?root=$0/embedded\" \"$@\"");
-    Command::new("unshare")
-        .args(["-m", "sh", "-c", &script])
-        .arg(prefix)
-        .args(args)
-        .output()
-        .expect("unshare")
+    let virsh = "exec virsh -c \"qemu:///embed?root=$0/embedded\" \"$@\"";
+    in_place_of_system(prefix, virsh).args(args).output().expect("unshare")
 }
 
 impl Libvirtd {
@@ -54,14 +56,12 @@ impl Libvirtd {
     }
 
     fn start_with(prefix: &Path, before: &str) -> Libvirtd {
-        create_folders(prefix);
+        std::fs::create_dir_all(prefix.join("etc/libvirt")).unwrap();
         let config = "auth_unix_rw=\"none\"\nauth_unix_ro=\"none\"\n";
         std::fs::write(prefix.join("etc/libvirt/libvirtd.conf"), config).unwrap();
-        let script = format!("{BIND}{before}exec libvirtd -p \"$0/run/libvirt/pid\"");
+        let script = format!("{before}exec libvirtd -p \"$0/run/libvirt/pid\"");
         let log = std::fs::File::create(prefix.join("libvirtd.log")).unwrap();
-        let child = Command::new("unshare")
-            .args(["-m", "sh", "-c", &script])
-            .arg(prefix)
+        let child = in_place_of_system(prefix, &script)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -1,6 +1,7 @@
 //! Where a daemon is: libvirt's URIs, as far as they lead to storage or secrets.
 
 use super::Permission;
+use cenote_host::tie;
 use cenote_model::{Code, Error, Result};
 use cenote_rpc::client::Client;
 use std::fmt;
@@ -128,6 +129,8 @@ impl Address {
                 ssh.args(port.iter().flat_map(|port| ["-p", port]));
                 ssh.args(user.iter().flat_map(|user| ["-l", user]));
                 ssh.args(["--", host]).arg(self.remote_command(socket.as_deref(), permission));
+                // It is not to stay behind, whatever ends this process.
+                tie(&mut ssh);
                 let mut child = ssh
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
@@ -144,7 +147,15 @@ impl Address {
     /// What is run on the other machine: the helper, which finds the socket, or netcat on a socket that is named.
     fn remote_command(&self, socket: Option<&Path>, permission: Permission) -> String {
         match socket {
-            Some(socket) => format!("nc -U {}", quoted(&socket.display().to_string())),
+            Some(socket) => {
+                let socket = quoted(&socket.display().to_string());
+                // One that knows -q goes on after the end of its input, and so stays behind, unless it is told not to.
+                let netcat = format!(
+                    "if nc -q 2>&1 | grep -q 'requires an argument'; then exec nc -q0 -U {socket}; \
+                     else exec nc -U {socket}; fi"
+                );
+                format!("sh -c {}", quoted(&netcat))
+            }
             None if permission == Permission::LookOnly => {
                 format!("virt-ssh-helper -r {}", quoted(&self.driver()))
             }
@@ -228,9 +239,9 @@ mod tests {
             assert_eq!(Address::parse(uri).unwrap_err().code, Code::NoConnect, "{uri}");
         }
         let quoting = Address::parse("storage+ssh://h/system?socket=/it's").unwrap();
-        assert_eq!(
-            quoting.remote_command(Some(Path::new("/it's")), Permission::Everything),
-            r"nc -U '/it'\''s'"
-        );
+        let command = quoting.remote_command(Some(Path::new("/it's")), Permission::Everything);
+        let echo = command.replacen("exec nc -U", "printf %s", 1).replacen("nc -q ", "true ", 1);
+        let said = Command::new("sh").args(["-c", &echo]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "/it's", "{command}");
     }
 }
