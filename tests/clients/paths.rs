@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{am_root, have};
+use cenote_test_support::{am_root, have, in_place_of_system};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -79,15 +79,8 @@ fn the_system_s_daemon() {
     }
     let folder = tempfile::tempdir().unwrap();
     let program = program(folder.path());
-    let mut bind = String::new();
-    for system in ["etc/libvirt", "run/libvirt", "var/lib/libvirt"] {
-        fs::create_dir_all(folder.path().join(system)).unwrap();
-        fs::create_dir_all(Path::new("/").join(system)).unwrap();
-        bind += &format!("mount --bind \"$0/{system}\" /{system} && ");
-    }
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &format!("{bind} {{ {ASK}; }}")])
-        .args([&folder.path().display().to_string(), &program, "system"])
+    let output = in_place_of_system(folder.path(), &format!("{{ {ASK}; }}"))
+        .args([&program, "system"])
         .output()
         .unwrap();
     assert!(said(&output).starts_with("storage:///system\n"));

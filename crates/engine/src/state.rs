@@ -140,31 +140,43 @@ pub(crate) fn remember_boot(layout: &Layout) -> Result<()> {
 
 /// The definitions on disk that can be read, and why the others cannot.
 pub(crate) fn read_definitions(layout: &Layout) -> Result<(Vec<PoolDef>, Vec<Error>)> {
-    read_all(layout.config(), |text| PoolDef::from_xml(text, Validate::Lax))
+    read_pools(layout.config(), |text| PoolDef::from_xml(text, Validate::Lax))
 }
 
 /// The pools that were active, and why others cannot be read.
 pub(crate) fn read_active(layout: &Layout) -> Result<(Vec<PoolDef>, Vec<Error>)> {
-    read_all(layout.run(), PoolDef::from_state_xml)
+    read_pools(layout.run(), PoolDef::from_state_xml)
 }
 
-fn read_all(folder: &Path, parse: impl Fn(&str) -> Result<PoolDef>) -> Result<(Vec<PoolDef>, Vec<Error>)> {
+fn read_pools(folder: &Path, parse: impl Fn(&str) -> Result<PoolDef>) -> Result<(Vec<PoolDef>, Vec<Error>)> {
+    read_all(folder, parse, |def, name, shown| match def.name.as_str() == name {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::XmlError,
+            format!(
+                "Storage pool config filename '{}' does not match pool name '{}'",
+                shown.display(),
+                def.name
+            ),
+        )),
+    })
+}
+
+/// What the `.xml` files in a directory define, and why some cannot be read, or do not have the name that is theirs.
+pub(crate) fn read_all<T>(
+    folder: &Path,
+    parse: impl Fn(&str) -> Result<T>,
+    check_name: impl Fn(&T, &str, &Path) -> Result<()>,
+) -> Result<(Vec<T>, Vec<Error>)> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for (name, text) in xml_files(folder)? {
         let shown = folder.join(format!("{name}.xml"));
         let read = text
             .map_err(|e| Error::system(format!("cannot read '{}'", shown.display()), &e))
-            .and_then(|text| parse(&text));
+            .and_then(|text| parse(&text))
+            .and_then(|def| check_name(&def, &name, &shown).map(|()| def));
         match read {
-            Ok(def) if def.name.as_str() == name => good.push(def),
-            Ok(def) => bad.push(Error::new(
-                Code::XmlError,
-                format!(
-                    "Storage pool config filename '{}' does not match pool name '{}'",
-                    shown.display(),
-                    def.name
-                ),
-            )),
+            Ok(def) => good.push(def),
             Err(error) => bad.push(error),
         }
     }
@@ -172,7 +184,7 @@ fn read_all(folder: &Path, parse: impl Fn(&str) -> Result<PoolDef>) -> Result<(V
 }
 
 /// The names of the `.xml` files in a directory, without the ending, and their texts.
-pub(crate) fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
+fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

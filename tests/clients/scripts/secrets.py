@@ -1,37 +1,14 @@
 """The secret API through python3-libvirt: prints what every call gives. Arguments: URI, a directory."""
 
+import sys
 import threading
 import time
-import sys
 
 import libvirt
 
+from common import say, tried
+
 uri, root = sys.argv[1:]
-libvirt.virEventRegisterDefaultImpl()
-libvirt.registerErrorHandler(lambda _context, _error: None, None)
-
-
-def loop():
-    while True:
-        libvirt.virEventRunDefaultImpl()
-
-
-threading.Thread(target=loop, daemon=True).start()
-
-
-def say(what, value=None):
-    print(f"{what}: {value}" if value is not None else what)
-
-
-def tried(what, call):
-    """Prints what a call gives, or the error: its code, domain and message."""
-    try:
-        value = call()
-        if isinstance(value, libvirt.virSecret):
-            value = (value.UUIDString()[:8], value.usageType(), value.usageID())
-        say(what, value)
-    except libvirt.libvirtError as e:
-        say(what, f"error {e.get_error_code()} {e.get_error_domain()} {e.get_error_level()} {e.get_error_message()}")
 
 
 def xml(number, usage="", ephemeral="no", private="no"):

@@ -56,22 +56,14 @@ impl SecretFiles {
 
     /// The definitions that can be read, and why others cannot.
     pub(super) fn definitions(&self) -> Result<(Vec<SecretDef>, Vec<Error>)> {
-        let (mut good, mut bad) = (Vec::new(), Vec::new());
-        for (name, text) in state::xml_files(&self.folder)? {
-            let shown = self.folder.join(format!("{name}.xml"));
-            let read = text
-                .map_err(|e| Error::system(format!("cannot read '{}'", shown.display()), &e))
-                .and_then(|text| SecretDef::from_xml(&text, Validate::Lax));
-            match read {
-                Ok(def) if def.uuid.to_string() == name => good.push(def),
-                Ok(_) => bad.push(Error::new(
-                    Code::Internal,
-                    format!("<uuid> does not match secret file name '{}'", shown.display()),
-                )),
-                Err(error) => bad.push(error),
-            }
-        }
-        Ok((good, bad))
+        let parse = |text: &str| SecretDef::from_xml(text, Validate::Lax);
+        state::read_all(&self.folder, parse, |def, name, shown| match def.uuid.to_string() == name {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::Internal,
+                format!("<uuid> does not match secret file name '{}'", shown.display()),
+            )),
+        })
     }
 
     /// Writes a definition, and the value that has been in memory until now.
