@@ -77,7 +77,7 @@ impl Side {
 
 fn connect(socket: &Path) -> Client {
     let stream = UnixStream::connect(socket).unwrap();
-    let client = Client::new(stream.try_clone().unwrap(), stream);
+    let client = Client::on(stream).unwrap();
     client.call::<calls::ConnectOpen>(&(Some("storage:///system".to_owned()), 0)).unwrap();
     client
 }

@@ -2,13 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::lines::{Side, compare};
+use cenote_test_support::lines::compare_with_virsh;
 use cenote_test_support::{Cenoted, Libvirtd, am_root, have, of_driver};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-
-const COMMANDS: &str = include_str!("commands.txt");
-const DIFFERENCES: &str = include_str!("../../docs/differences.md");
 
 /// Sends the list through virsh on libvirtd, and through another client, which is given the addresses of cenoted and
 /// of a libvirtd, and the words of the command.
@@ -17,22 +14,9 @@ fn compare_with(who: &str, client: &dyn Fn(&Cenoted, &Libvirtd, &[String]) -> Ou
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (theirs, ours) = (folder.path().join("a"), folder.path().join("b"));
-    for root in [&theirs, &ours] {
-        std::fs::create_dir(root).unwrap();
-    }
-    let libvirtd = Libvirtd::start(&folder.path().join("libvirt"));
     let other = Libvirtd::start(&folder.path().join("other"));
     let cenoted = Cenoted::start(env!("CARGO_BIN_EXE_cenoted"), &folder.path().join("cenote"));
-    let on_libvirtd = |args: &[String]| libvirtd.virsh(&words(args));
-    let on_ours = |args: &[String]| client(&cenoted, &other, args);
-    compare(
-        COMMANDS,
-        DIFFERENCES,
-        who,
-        &Side { root: &theirs, run: &on_libvirtd },
-        &Side { root: &ours, run: &on_ours },
-    );
+    compare_with_virsh(who, folder.path(), &|args| client(&cenoted, &other, args));
 }
 
 fn words(args: &[String]) -> Vec<&str> {

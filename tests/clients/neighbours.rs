@@ -68,7 +68,7 @@ fn what_a_guest_s_disk_needs_is_answered() {
     let driver = if rustix::process::geteuid().is_root() { "system" } else { "session" };
     let open = |daemon: &str| {
         let stream = UnixStream::connect(folder.path().join("run/libvirt").join(daemon)).unwrap();
-        let client = Client::new(stream.try_clone().unwrap(), stream);
+        let client = Client::on(stream).unwrap();
         assert_eq!(client.call::<calls::AuthList>(&()).unwrap(), (vec![0],));
         assert_eq!(client.call::<calls::ConnectSupportsFeature>(&(10,)).unwrap(), (1,));
         let scheme = if daemon == "virtsecretd-sock" { "secret" } else { "storage" };

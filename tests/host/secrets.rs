@@ -152,7 +152,7 @@ fn a_value_is_in_its_file_and_nowhere_else() {
 
     // Nothing comes after the value on this connection, which would take its place in a buffer.
     let stream = UnixStream::connect(cenoted.socket()).unwrap();
-    let idle = Client::new(stream.try_clone().unwrap(), stream);
+    let idle = Client::on(stream).unwrap();
     idle.call::<calls::ConnectOpen>(&(None, 0)).unwrap();
     let (secret,) = idle.call::<calls::SecretLookupByUuid>(&(Uuid::parse(EPHEMERAL).unwrap(),)).unwrap();
     idle.call::<calls::SecretSetValue>(&(secret, SecretValue::copy_of(passing.as_bytes()), 0)).unwrap();

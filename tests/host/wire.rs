@@ -77,7 +77,7 @@ fn when_free<T>(what: impl Fn() -> Result<T, Error>) -> T {
 /// A connection that has been opened.
 fn open(socket: &Path) -> Client {
     let stream = UnixStream::connect(socket).unwrap();
-    let client = Client::new(stream.try_clone().unwrap(), stream);
+    let client = Client::on(stream).unwrap();
     client.call::<calls::ConnectOpen>(&(Some("storage:///system".to_owned()), 0)).unwrap();
     client
 }
@@ -187,7 +187,7 @@ fn a_client_that_dies_ends_its_streams() {
     let volume = scene.volume("v", 64 * MIB);
     for _ in 0..5 {
         let mut stream = UnixStream::connect(scene.cenoted.socket()).unwrap();
-        let client = Client::new(stream.try_clone().unwrap(), stream.try_clone().unwrap());
+        let client = Client::on(stream.try_clone().unwrap()).unwrap();
         client.call::<calls::ConnectOpen>(&(None, 0)).unwrap();
         let mut upload = when_free(|| client.open::<calls::StorageVolUpload>(&(volume.clone(), 0, 0, 0)));
         upload.send(&[1; 100_000]).unwrap();
@@ -350,7 +350,7 @@ fn the_socket_for_reading_is_for_reading() {
     };
     // A client may want no more than that on the other socket too. Its other flags are its own.
     let stream = UnixStream::connect(scene.cenoted.socket()).unwrap();
-    let modest = Client::new(stream.try_clone().unwrap(), stream);
+    let modest = Client::on(stream).unwrap();
     modest.call::<calls::ConnectOpen>(&(Some("storage:///system".to_owned()), 7)).unwrap();
     denied(modest.call::<calls::StoragePoolDestroy>(&(scene.pool.clone(),)));
     denied(reader.call::<calls::StoragePoolDestroy>(&(scene.pool.clone(),)));

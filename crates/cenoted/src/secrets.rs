@@ -95,7 +95,7 @@ impl SecretDaemon {
             let stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(patience)?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(Connection { client: Client::new(stream.try_clone()?, stream.try_clone()?), stream })
+            Ok(Connection { client: Client::on(stream.try_clone()?)?, stream })
         };
         let connection = open().map_err(|e: std::io::Error| {
             let what =

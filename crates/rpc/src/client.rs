@@ -6,6 +6,7 @@ use crate::{WireError, xdr};
 use cenote_model::{Code, Domain, Error, Result};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use zeroize::Zeroizing;
@@ -57,6 +58,11 @@ pub struct Stream {
 }
 
 impl Client {
+    /// A client on a socket that is connected.
+    pub fn on(socket: UnixStream) -> io::Result<Client> {
+        Ok(Client::new(socket.try_clone()?, socket))
+    }
+
     /// A client on a connection that stands: what comes from the server, and what goes to it.
     pub fn new(reader: impl Read + Send + 'static, writer: impl Write + Send + 'static) -> Client {
         let shared = Arc::new(Shared {

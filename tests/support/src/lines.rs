@@ -1,5 +1,6 @@
 //! The same command lines on two sides, compared.
 
+use crate::Libvirtd;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -97,18 +98,34 @@ fn words(line: &str) -> Vec<String> {
 }
 
 /// One of the two that are compared.
-pub struct Side<'s> {
+struct Side<'s> {
     /// A directory of its own, which `{D}` in a line stands for.
-    pub root: &'s Path,
+    root: &'s Path,
     /// Runs a command line.
-    pub run: &'s dyn Fn(&[String]) -> Output,
+    run: &'s dyn Fn(&[String]) -> Output,
+}
+
+/// The list of command lines, and where differences are explained.
+const COMMANDS: &str = include_str!("../../clients/commands.txt");
+const DIFFERENCES: &str = include_str!("../../../docs/differences.md");
+
+/// Sends the list of command lines through virsh, on a libvirtd of its own, and through ours. `folder` is for both.
+pub fn compare_with_virsh(who: &str, folder: &Path, ours: &dyn Fn(&[String]) -> Output) {
+    let (their_root, our_root) = (folder.join("a"), folder.join("b"));
+    for root in [&their_root, &our_root] {
+        std::fs::create_dir(root).unwrap();
+    }
+    let libvirtd = Libvirtd::start(&folder.join("libvirt"));
+    let virsh = |args: &[String]| libvirtd.virsh(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let (theirs, ours) = (Side { root: &their_root, run: &virsh }, Side { root: &our_root, run: ours });
+    compare(COMMANDS, DIFFERENCES, who, &theirs, &ours);
 }
 
 /// Sends every line of a list through both sides. Lines that begin with `! ` are for a shell, on both roots; `~NAME`
 /// says that our engine answers the next line differently, for the reason that `differences` has under the heading NAME,
 /// and `~NAME WHO...` that it is so where our side is one of these: `embedded` (cenote by itself), `cenoted` (virsh on
 /// cenoted), `remote` (cenote on cenoted), `libvirtd` (cenote on libvirtd). Panics with all that is not as it should be.
-pub fn compare(list: &str, differences: &str, who: &str, theirs: &Side<'_>, ours: &Side<'_>) {
+fn compare(list: &str, differences: &str, who: &str, theirs: &Side<'_>, ours: &Side<'_>) {
     let (mut alike, mut different, mut wrong) = (0, 0, String::new());
     let mut reason = None;
     for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with("# ") && *line != "#") {

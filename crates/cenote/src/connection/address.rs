@@ -183,8 +183,7 @@ impl fmt::Display for Address {
 fn connect(socket: &Path) -> Result<Client> {
     let failed =
         |e: std::io::Error| Error::system(format!("Failed to connect socket to '{}'", socket.display()), &e);
-    let stream = UnixStream::connect(socket).map_err(failed)?;
-    Ok(Client::new(stream.try_clone().map_err(failed)?, stream))
+    UnixStream::connect(socket).and_then(Client::on).map_err(failed)
 }
 
 /// For the shell on the other machine.
