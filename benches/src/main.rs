@@ -5,8 +5,7 @@
 
 mod daemons;
 
-use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets};
-use cenote_host::Host;
+use cenote_engine::{Access, Engine, Layout, NoSecrets, Setup};
 use cenote_model::flags::{BuildFirst, Overwrite};
 use std::fs::File;
 use std::hint::black_box;
@@ -132,8 +131,7 @@ fn refresh(folder: &Path) {
     std::fs::create_dir(&pool_dir).unwrap();
     make_files(&pool_dir);
     let layout = Layout::under(&folder.join("state"));
-    let engine =
-        Engine::open(layout, Host::new(), Arc::new(NoSecrets), Access::Write, Jobs::default()).unwrap();
+    let engine = Engine::open(Setup::new(layout, Arc::new(NoSecrets), Access::Write)).unwrap();
     let xml =
         format!("<pool type='dir'><name>p</name><target><path>{}</path></target></pool>", pool_dir.display());
     let pool = engine.create_pool(&xml, BuildFirst::Yes(Overwrite::Default)).unwrap();

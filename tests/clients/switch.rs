@@ -225,7 +225,7 @@ fn cenote_finds_the_daemon_and_breaks_its_jobs_off() {
         line.split_whitespace().next().map(str::to_owned)
     });
     assert!(run(&["--json", "job-list"]).contains("\"job\": \"wiping volume 'v'\""));
-    run(&["job-cancel", &job.expect("the job is not listed")]);
+    run(&["job-abort", &job.expect("the job is not listed")]);
     let wiped = wiping.wait_with_output().unwrap();
     assert!(!wiped.status.success());
     assert!(String::from_utf8_lossy(&wiped.stderr).contains("operation aborted"));

@@ -1,9 +1,10 @@
 //! `dir`: a directory that is there already, or is built.
 
 use crate::directory::Directory;
-use crate::{Construction, Content, Driver, Earlier, Environment, Found, Pool, Volumes};
+use crate::{Construction, Content, Driver, Earlier, Environment, Found, Pool, Volumes, Watch};
 use cenote_model::flags::Overwrite;
 use cenote_model::{Code, Error, Job, PoolDef, PoolKind, Result, VolumeDef};
+use std::io;
 use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver =
@@ -20,7 +21,8 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
 
 impl Pool for Dir {
     fn is_active(&self) -> Result<bool> {
-        Ok(self.directory.path().exists())
+        let path = self.directory.path();
+        path.try_exists().map_err(|e| Error::system(format!("cannot find path '{}'", path.display()), &e))
     }
 
     fn start(&self, _job: &Job) -> Result<()> {
@@ -54,6 +56,10 @@ impl Pool for Dir {
 
     fn content(&self) -> Option<&dyn Content> {
         Some(&self.directory)
+    }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        self.directory.watch()
     }
 }
 

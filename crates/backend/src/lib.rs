@@ -23,7 +23,7 @@ use cenote_model::source::Source;
 use cenote_model::{Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A type of pool.
 pub struct Driver {
@@ -115,6 +115,28 @@ pub trait Pool: Send + Sync {
     fn content(&self) -> Option<&dyn Content> {
         None
     }
+
+    /// Begins to watch for what others change. `None` where there is no way to be told.
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        Ok(None)
+    }
+}
+
+/// Being told of what changes in a pool's storage, whoever changes it: of files by inotify, of devices by udev.
+pub trait Watch: Send {
+    /// Waits for the next change, at most so long.
+    fn next(&mut self, within: Duration) -> Option<Noticed>;
+}
+
+/// What has changed in a pool's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Noticed {
+    /// Something about the volume of this name, or the name itself.
+    Volume(Name),
+    /// More than can be told one by one.
+    Anything,
+    /// There is nothing to watch any more: the storage has been taken away.
+    Gone,
 }
 
 /// Making and removing a pool's storage.

@@ -1,11 +1,14 @@
 //! What is printed: text in virsh's layout, or JSON.
 
-use serde_json::Value;
+use crate::failure::Failure;
+use cenote_model::Error;
+use serde_json::{Value, json};
 use std::fmt::Display;
 use std::io::{self, Write};
 use unicode_width::UnicodeWidthChar;
 
 /// Where results go.
+#[derive(Clone)]
 pub(crate) struct Output {
     quiet: bool,
     json: bool,
@@ -63,6 +66,26 @@ impl Output {
         } else {
             self.print(text());
         }
+    }
+
+    /// Says why something failed: in words, or as JSON.
+    pub(crate) fn error(&self, failure: &Failure) {
+        let cause = failure.cause.as_ref();
+        if !self.json {
+            for line in failure.said.iter().cloned().chain(cause.map(Error::to_string)) {
+                eprintln!("error: {line}");
+            }
+            return;
+        }
+        eprintln!(
+            "{}",
+            json!({"error": {
+                "what": failure.said.join("; "),
+                "code": cause.map(|error| error.code as u32),
+                "domain": cause.map(|error| error.domain as u32),
+                "message": cause.map(Error::to_string),
+            }})
+        );
     }
 
     fn print_json(&self, json: &Value) {

@@ -9,7 +9,6 @@ use crate::parse::{Invocation, parse_line, parse_words};
 use crate::progress::Progress;
 use cenote_engine::Jobs;
 use cenote_model::Error;
-use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
@@ -70,7 +69,7 @@ impl Shell {
                 }
             }
             Err(message) => {
-                self.say_error(&Failure::said(message));
+                self.out.error(&Failure::said(message));
                 ok = false;
             }
         }
@@ -93,7 +92,7 @@ impl Shell {
                 (ok, Next::Go)
             }
             Err(message) => {
-                self.say_error(&Failure::said(message));
+                self.out.error(&Failure::said(message));
                 (false, Next::Go)
             }
         }
@@ -103,7 +102,7 @@ impl Shell {
     pub(crate) fn rest(&mut self) -> bool {
         let rested = self.connection.as_mut().map_or(Ok(()), |connection| connection.rest());
         if let Err(error) = rested {
-            self.say_error(&Failure::from(error));
+            self.out.error(&Failure::from(error));
             return false;
         }
         true
@@ -126,7 +125,7 @@ impl Shell {
             Run::Write(run) => self.connected(Intent::Change, |session| run(session, &invocation.arguments)),
         };
         if let Err(failure) = &outcome {
-            self.say_error(failure);
+            self.out.error(failure);
         }
         if self.options.timing {
             let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
@@ -162,26 +161,6 @@ impl Shell {
         }
         self.options.read_only = arguments.flag("readonly");
         self.connected(Intent::Look, |_| Ok(()))
-    }
-
-    /// Says why something failed: in words, or as JSON.
-    fn say_error(&self, failure: &Failure) {
-        if !self.out.is_json() {
-            for line in failure.said.iter().cloned().chain(failure.cause.as_ref().map(Error::to_string)) {
-                eprintln!("error: {line}");
-            }
-            return;
-        }
-        let cause = failure.cause.as_ref();
-        eprintln!(
-            "{}",
-            json!({"error": {
-                "what": failure.said.join("; "),
-                "code": cause.map(|error| error.code as u32),
-                "domain": cause.map(|error| error.domain as u32),
-                "message": cause.map(Error::to_string),
-            }})
-        );
     }
 }
 

@@ -5,22 +5,26 @@ use crate::frame_reader::FrameReader;
 use crate::identity;
 use crate::server::Server;
 use crate::streams::{self, Incoming};
-use cenote_engine::Asker;
-use cenote_model::event::{PoolEvent, SecretEvent};
+use crate::work::{Piece, Work};
+use cenote_engine::{Asker, Overdue, Verdict};
+use cenote_model::event::{PoolEvent, SecretEvent, VolumeEvent};
 use cenote_model::{Code, Domain, Error, Result, Uuid};
 use cenote_rpc::frame::{self, Frame, Header, Kind, Status};
+use cenote_rpc::own::{self, VolumeHappening};
 use cenote_rpc::procedures::{
     PoolId, PoolLifecycle, PoolRefreshed, SecretId, SecretLifecycle, SecretValueChanged, StreamHole,
     TypedParam,
 };
-use cenote_rpc::{Encode, Procedure, WireError, own, xdr};
+use cenote_rpc::{Encode, Procedure, WireError, xdr};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
@@ -62,6 +66,7 @@ pub(crate) enum EventKind {
     PoolRefreshed,
     SecretLifecycle,
     SecretValueChanged,
+    Volume,
 }
 
 struct Callback {
@@ -92,6 +97,8 @@ pub(crate) struct Client {
     callbacks: Mutex<Callbacks>,
     /// The streams that are open, by serial; `None` when the client has gone.
     streams: Mutex<Option<HashMap<u32, mpsc::Sender<Incoming>>>>,
+    /// What threads do for it.
+    pub(crate) work: Work,
     event_serial: AtomicU32,
     /// The client has to go.
     gone: Notify,
@@ -115,6 +122,7 @@ impl Client {
             identity: Mutex::new(identity),
             callbacks: Mutex::default(),
             streams: Mutex::new(Some(HashMap::new())),
+            work: Work::default(),
             event_serial: AtomicU32::new(0),
             gone: Notify::new(),
         };
@@ -190,13 +198,22 @@ impl Client {
         match event.change.lifecycle_number() {
             None => self.tell(EventKind::PoolRefreshed, event.uuid, |callback| {
                 let message = PoolRefreshed { callback, pool: pool.clone() };
-                self.event(Procedure::StoragePoolEventRefresh, &message)
+                self.event(frame::REMOTE, Procedure::StoragePoolEventRefresh.number(), &message)
             }),
             Some(number) => self.tell(EventKind::PoolLifecycle, event.uuid, |callback| {
                 let message = PoolLifecycle { callback, pool: pool.clone(), event: number, detail: 0 };
-                self.event(Procedure::StoragePoolEventLifecycle, &message)
+                self.event(frame::REMOTE, Procedure::StoragePoolEventLifecycle.number(), &message)
             }),
         }
+    }
+
+    /// Tells of what happened to a volume.
+    pub(crate) fn tell_of_volume(&self, event: &VolumeEvent) {
+        self.tell(EventKind::Volume, event.pool.uuid, |callback| {
+            let (pool, volume) = (event.pool.clone().into(), event.volume.to_string());
+            let happening = VolumeHappening { callback, pool, volume, change: event.change.number() };
+            self.event(own::PROGRAM, own::VOLUME_EVENT, &happening)
+        });
     }
 
     /// Tells of what happened to a secret.
@@ -205,11 +222,11 @@ impl Client {
         match event.change.lifecycle_number() {
             None => self.tell(EventKind::SecretValueChanged, secret.uuid, |callback| {
                 let message = SecretValueChanged { callback, secret: secret.clone() };
-                self.event(Procedure::SecretEventValueChanged, &message)
+                self.event(frame::REMOTE, Procedure::SecretEventValueChanged.number(), &message)
             }),
             Some(number) => self.tell(EventKind::SecretLifecycle, secret.uuid, |callback| {
                 let message = SecretLifecycle { callback, secret: secret.clone(), event: number, detail: 0 };
-                self.event(Procedure::SecretEventLifecycle, &message)
+                self.event(frame::REMOTE, Procedure::SecretEventLifecycle.number(), &message)
             }),
         }
     }
@@ -232,11 +249,11 @@ impl Client {
         }
     }
 
-    fn event(&self, procedure: Procedure, message: &impl Encode) -> Vec<u8> {
+    fn event(&self, program: u32, procedure: i32, message: &impl Encode) -> Vec<u8> {
         let header = Header {
-            program: frame::REMOTE,
+            program,
             version: frame::VERSION,
-            procedure: procedure.number(),
+            procedure,
             kind: Kind::Message,
             serial: self.event_serial.fetch_add(1, Ordering::Relaxed) + 1,
             status: Status::Ok,
@@ -360,23 +377,63 @@ async fn keep_alive(client: &Client, header: Header) {
 async fn answer(client: Arc<Client>, frame: Frame) {
     // There may be a secret in it, and in the answer.
     let Frame { header, payload } = frame;
-    let payload = Zeroizing::new(payload);
-    let answered = tokio::task::block_in_place(|| {
+    let payload = Arc::new(Zeroizing::new(payload));
+    let started = Instant::now();
+    let (answered, is_awaited) = tokio::task::block_in_place(|| {
+        let work = client.work.begin(header, Kind::Reply, Some(Arc::clone(&payload)));
         // Only the client whose call breaks off is to notice.
-        std::panic::catch_unwind(AssertUnwindSafe(|| calls::answer(&client, header, &payload)))
+        let answered =
+            std::panic::catch_unwind(AssertUnwindSafe(|| calls::answer(&client, header, &payload)));
+        (answered, client.work.end(work))
     });
     let failed = |_| Err(Error::new(Code::Internal, "the call broke off: this is a mistake in cenoted"));
-    match answered.unwrap_or_else(failed) {
+    let answered = answered.unwrap_or_else(failed);
+    client.server.metrics.call(header, started.elapsed(), answered.as_ref().err());
+    if !is_awaited {
+        // The client has been told something else meanwhile, and knows of no stream.
+        client.remove_stream(header.serial);
+        return;
+    }
+    match answered {
         Err(error) => refuse(&client, header, &error).await,
-        Ok(Answer { payload, download }) => {
-            let payload = Zeroizing::new(payload);
-            let reply = frame::to_bytes(&header.answer(Kind::Reply, Status::Ok), &payload);
-            if client.send(&Zeroizing::new(reply)).await.is_ok()
-                && let Some(download) = download
-            {
-                streams::send(client, header, download).await;
+        Ok(answer) => reply(client, header, answer).await,
+    }
+}
+
+/// Sends an answer, and what comes after it.
+async fn reply(client: Arc<Client>, header: Header, Answer { payload, download }: Answer) {
+    let payload = Zeroizing::new(payload);
+    let reply = frame::to_bytes(&header.answer(Kind::Reply, Status::Ok), &payload);
+    if client.send(&Zeroizing::new(reply)).await.is_ok()
+        && let Some(download) = download
+    {
+        streams::send(client, header, download).await;
+    }
+}
+
+/// Has whoever waits for a thread wait no longer, if that is this client.
+pub(crate) fn wait_no_longer(client: &Arc<Client>, overdue: &Overdue, runtime: &Handle) {
+    let Some(Piece { id, header, kind, payload, .. }) = client.work.of(overdue.thread) else { return };
+    let client = Arc::clone(client);
+    match (&overdue.verdict, payload) {
+        (Verdict::GivenUp(error), _) => {
+            if client.work.end(id) {
+                let refusal = refusal(header, kind, error);
+                runtime.spawn(async move { client.send(&refusal).await });
             }
         }
+        (Verdict::AskAgain, Some(payload)) if calls::only_looks(header) => {
+            runtime.spawn(async move {
+                let answered = tokio::task::block_in_place(|| calls::answer(&client, header, &payload));
+                // What is not known goes on being looked for.
+                if let Ok(answer) = answered
+                    && client.work.end(id)
+                {
+                    reply(client, header, answer).await;
+                }
+            });
+        }
+        (Verdict::AskAgain, _) => {}
     }
 }
 

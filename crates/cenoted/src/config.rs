@@ -1,8 +1,10 @@
-//! What `virtstoraged.conf` and `virtsecretd.conf` say, each about its own sockets.
+//! What `virtstoraged.conf` and `virtsecretd.conf` say, each about its own sockets, and `cenote.conf` about metrics.
 
+use cenote_engine::Layout;
 use cenote_host::{Setting, Settings};
 use cenote_model::Result;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// The settings that are followed.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +55,41 @@ fn parse(settings: &Settings) -> Result<Config> {
         }
     }
     Ok(config)
+}
+
+/// Where metrics are told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum MetricsSocket {
+    Nowhere,
+    /// On a Unix socket, to its owner.
+    Unix(PathBuf),
+    /// To this machine.
+    Loopback(SocketAddr),
+}
+
+/// Where `cenote.conf` wants metrics to be told.
+pub(crate) fn metrics_socket(layout: &Layout) -> Result<MetricsSocket> {
+    let settings = Settings::read(&layout.settings("cenote.conf"))?;
+    let Some(setting) = settings.get("metrics_listen") else {
+        return Ok(MetricsSocket::Unix(layout.sockets().join("cenote-metrics-sock")));
+    };
+    match setting.value.as_str() {
+        "none" => Ok(MetricsSocket::Nowhere),
+        path if path.starts_with('/') => Ok(MetricsSocket::Unix(path.into())),
+        address => match address.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(MetricsSocket::Loopback(address)),
+            Ok(address) => Err(settings.wrong(
+                setting.line,
+                format_args!(
+                    "metrics_listen = \"{address}\" is open to others: use 127.0.0.1 or [::1], or a path"
+                ),
+            )),
+            Err(_) => Err(settings.wrong(
+                setting.line,
+                format_args!("metrics_listen is a path, 127.0.0.1:PORT, [::1]:PORT or none, not '{address}'"),
+            )),
+        },
+    }
 }
 
 /// The number of a group of this machine.

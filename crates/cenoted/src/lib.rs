@@ -10,13 +10,14 @@ mod client;
 mod config;
 mod frame_reader;
 mod identity;
+mod metrics;
 mod pool_filter;
 mod secrets;
 mod server;
 mod streams;
+mod work;
 
-use cenote_engine::{Access, Engine, Jobs, Layout};
-use cenote_host::Host;
+use cenote_engine::{Access, Engine, Layout, Setup};
 use cenote_model::Result;
 use client::{Rights, Service};
 use identity::SystemToken;
@@ -49,8 +50,7 @@ impl Daemon {
     pub fn open(layout: Layout) -> Result<Daemon> {
         let token = Arc::new(SystemToken::ensure(&layout)?);
         let secrets = SecretsHome::find(&layout, &token)?;
-        let (host, for_storage) = (Host::new(), secrets.for_storage());
-        let engine = Engine::open(layout.clone(), host, for_storage, Access::Write, Jobs::default())?;
+        let engine = Engine::open(Setup::new(layout.clone(), secrets.for_storage(), Access::Write))?;
         Ok(Daemon { server: Arc::new(Server::new(engine, secrets, token)), layout })
     }
 
@@ -67,6 +67,12 @@ impl Daemon {
     /// Breaks off what is under way.
     pub fn cancel_jobs(&self) {
         self.server.engine.jobs().cancel_all();
+    }
+
+    /// Gives up the state, so that another daemon may have it, even if threads of this one hang in storage.
+    pub fn release(&self) {
+        self.server.engine.release();
+        self.server.secrets.release();
     }
 
     /// Returns when all that was made is on its medium.

@@ -9,6 +9,7 @@ use cenote_model::{Code, Error};
 use cenoted::Daemon;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -54,8 +55,13 @@ fn run(prefix: Option<std::path::PathBuf>) -> Result<(), Error> {
     // A call, or a file, that hangs in the system must not keep the daemon from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     let (sender, flushed) = channel();
-    thread::spawn(move || sender.send(daemon.flush()));
-    result.and(flushed.recv_timeout(FLUSH).unwrap_or_else(|_| {
+    let daemon = Arc::new(daemon);
+    let flushing = Arc::clone(&daemon);
+    thread::spawn(move || sender.send(flushing.flush()));
+    let flushed = flushed.recv_timeout(FLUSH);
+    // The system keeps a process whose threads hang in storage, with its locks, until they do so no more.
+    daemon.release();
+    result.and(flushed.unwrap_or_else(|_| {
         Err(Error::new(Code::OperationTimeout, "storage does not answer: not everything is on its medium"))
     }))
 }

@@ -3,7 +3,7 @@
 use crate::client::Rights;
 use crate::identity::{self, SystemToken};
 use cenote_engine::{Access, Layout, SecretStore, Secrets, check_kind};
-use cenote_host::SecretValue;
+use cenote_host::{Host, SecretValue};
 use cenote_model::auth::SecretRef;
 use cenote_model::event::SecretEvent;
 use cenote_model::secret::{SecretId, UsageKind};
@@ -42,7 +42,7 @@ impl SecretsHome {
         if let Some(daemon) = elsewhere("virtsecretd-sock") {
             return Ok(daemon);
         }
-        match SecretStore::open(layout, Access::Write) {
+        match SecretStore::open(layout, &Host::new(), Access::Write) {
             Ok(store) => Ok(SecretsHome::Here(Arc::new(store))),
             Err(error) if error.code == Code::ResourceBusy => elsewhere("libvirt-sock").ok_or(error),
             Err(error) => Err(error),
@@ -54,6 +54,13 @@ impl SecretsHome {
         match self {
             SecretsHome::Here(store) => Arc::clone(store) as Arc<dyn Secrets>,
             SecretsHome::Elsewhere(daemon) => Arc::clone(daemon) as Arc<dyn Secrets>,
+        }
+    }
+
+    /// Gives up those that are here.
+    pub(crate) fn release(&self) {
+        if let SecretsHome::Here(store) = self {
+            store.release();
         }
     }
 

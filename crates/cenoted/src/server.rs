@@ -1,8 +1,9 @@
 //! The sockets, and what all clients share.
 
 use crate::client::{self, Client, Rights, Service};
-use crate::config;
+use crate::config::{self, MetricsSocket};
 use crate::identity::SystemToken;
+use crate::metrics::{self, Metrics};
 use crate::secrets::SecretsHome;
 use cenote_engine::{Engine, Layout};
 use cenote_model::{Code, Error, Result};
@@ -13,7 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -22,25 +25,27 @@ use tokio::task::JoinSet;
 const MAX_CLIENTS: usize = 5000;
 /// How long streams may go on after the daemon was told to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// How soon a new volume, and what was uploaded, is on its medium.
-const FLUSH: Duration = Duration::from_secs(1);
+/// So many may ask for metrics at once.
+const MAX_SCRAPERS: usize = 16;
 
 /// What all clients share.
 pub(crate) struct Server {
     pub(crate) engine: Arc<Engine>,
     pub(crate) secrets: SecretsHome,
     pub(crate) token: Arc<SystemToken>,
+    pub(crate) metrics: Metrics,
     clients: Mutex<Vec<Weak<Client>>>,
     /// How many streams are open.
     pub(crate) streams: AtomicUsize,
 }
 
 impl Server {
-    pub(crate) fn new(engine: Engine, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
+    pub(crate) fn new(engine: Arc<Engine>, secrets: SecretsHome, token: Arc<SystemToken>) -> Server {
         Server {
-            engine: Arc::new(engine),
+            engine,
             secrets,
             token,
+            metrics: Metrics::new(),
             clients: Mutex::default(),
             streams: AtomicUsize::new(0),
         }
@@ -50,8 +55,17 @@ impl Server {
         self.clients.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// How many clients are connected.
+    pub(crate) fn clients_now(&self) -> usize {
+        self.clients().iter().filter(|client| client.strong_count() > 0).count()
+    }
+
     /// Has every client told of what happens from now on. Whoever does not take it is not waited for.
-    fn tell<E: Send + 'static>(self: &Arc<Server>, events: Receiver<E>, tell: fn(&Client, &E)) {
+    fn tell<E: Send + 'static>(
+        self: &Arc<Server>,
+        events: Receiver<E>,
+        tell: impl Fn(&Arc<Client>, &E) + Send + 'static,
+    ) {
         let server = Arc::downgrade(self);
         std::thread::spawn(move || {
             for event in events {
@@ -69,8 +83,14 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    server.tell(server.engine.events().subscribe(), Client::tell_of_pool);
-    server.tell(server.secrets.events(), Client::tell_of_secret);
+    server.tell(server.engine.events().subscribe(), |client, event| client.tell_of_pool(event));
+    server.tell(server.engine.volume_events().subscribe(), |client, event| client.tell_of_volume(event));
+    server.tell(server.secrets.events(), |client, event| client.tell_of_secret(event));
+    let runtime = Handle::current();
+    server.tell(server.engine.overdue().subscribe(), move |client, overdue| {
+        client::wait_no_longer(client, overdue, &runtime);
+    });
+    server.metrics.tell_of(&server);
     // Who finds the socket of storage finds all of them.
     let mut sockets = vec![(Service::Storage, "virtstoraged")];
     if matches!(server.secrets, SecretsHome::Here(_)) {
@@ -81,6 +101,8 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     });
     // Nobody is served where a setting is wrong.
     let sockets = sockets.collect::<Result<Vec<_>>>()?;
+    let metrics = config::metrics_socket(layout)?;
+    server.engine.keep();
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     let mut paths = Vec::new();
     let mut listening = JoinSet::new();
@@ -94,7 +116,19 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
             paths.push(path);
         }
     }
-    listening.spawn(flush(Arc::clone(&server.engine)));
+    match metrics {
+        MetricsSocket::Nowhere => {}
+        MetricsSocket::Unix(path) => {
+            let listener = listen(&path, 0o600, None)?;
+            paths.push(path);
+            listening.spawn(scrapers(Arc::clone(&server), async move || Ok(listener.accept().await?.0)));
+        }
+        MetricsSocket::Loopback(address) => {
+            let failed = |e| Error::system(format!("cannot listen on {address}"), &e);
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            listening.spawn(scrapers(Arc::clone(&server), async move || Ok(listener.accept().await?.0)));
+        }
+    }
     eprintln!("cenoted: serving on '{}'", layout.sockets().display());
     loop {
         tokio::select! {
@@ -158,15 +192,22 @@ impl Server {
     }
 }
 
-/// Brings new volumes to their medium, again and again.
-async fn flush(engine: Arc<Engine>) {
-    loop {
-        tokio::time::sleep(FLUSH).await;
-        let engine = Arc::clone(&engine);
-        match tokio::task::spawn_blocking(move || engine.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => eprintln!("cenoted: {error}"),
-            Err(_) => return,
+/// Tells whoever asks of metrics.
+async fn scrapers<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    server: Arc<Server>,
+    accept: impl AsyncFn() -> std::io::Result<S>,
+) {
+    let slots = Arc::new(Semaphore::new(MAX_SCRAPERS));
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        match accept().await {
+            Ok(stream) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    metrics::serve(server, stream).await;
+                    drop(slot);
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }

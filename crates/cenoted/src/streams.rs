@@ -55,10 +55,12 @@ pub(crate) fn receive(
     let (ready, is_ready) = std::sync::mpsc::channel();
     let writer = Arc::clone(client);
     let runtime = tokio::runtime::Handle::current();
+    let caller = std::thread::current().id();
     std::thread::Builder::new()
         .name("upload".to_owned())
         .spawn(move || {
             let engine = Arc::clone(&writer.server.engine);
+            writer.work.help(caller);
             let upload = match engine.upload(&volume, offset, length) {
                 Ok(upload) => upload,
                 Err(error) => {
@@ -69,9 +71,11 @@ pub(crate) fn receive(
             // Before the client is told that it may send.
             writer.add_stream(header.serial, sender);
             let _ = ready.send(Ok(()));
+            let work = writer.work.begin(header, Kind::Stream, None);
             let ended = write(upload, incoming, holes);
             writer.remove_stream(header.serial);
-            if let Some(result) = ended {
+            let is_awaited = writer.work.end(work);
+            if let Some(result) = ended.filter(|_| is_awaited) {
                 let _ = runtime.block_on(writer.send(&end(header, &result)));
             }
         })
@@ -137,7 +141,15 @@ async fn pump(client: &Client, header: Header, outgoing: Outgoing) -> Option<Res
             Err(TryRecvError::Disconnected) => return None,
             Err(TryRecvError::Empty) => {}
         }
-        let sent = match tokio::task::block_in_place(|| download.next(&mut frame[HEAD..])) {
+        let (next, is_awaited) = tokio::task::block_in_place(|| {
+            let work = client.work.begin(header, Kind::Stream, None);
+            let next = download.next(&mut frame[HEAD..]);
+            (next, client.work.end(work))
+        });
+        if !is_awaited {
+            return None;
+        }
+        let sent = match next {
             Err(error) => return Some(Err(error)),
             Ok(Chunk::Data(length)) => {
                 let frame = &mut frame[..HEAD + length];

@@ -8,6 +8,7 @@
 
 mod events;
 mod jobs;
+mod keeper;
 mod layout;
 mod lifecycle;
 mod pool;
@@ -15,25 +16,33 @@ mod registry;
 mod secrets;
 mod state;
 mod streams;
+mod visits;
 mod volumes;
+mod watching;
 
 pub use cenote_backend::{NoSecrets, Secrets, no_secret};
 pub use events::Events;
 pub use jobs::{JobInfo, Jobs};
 pub use layout::Layout;
-pub use pool::{PoolInfo, PoolRun};
+pub use pool::{Health, PoolInfo, PoolReport, PoolRun, Refreshes};
 pub use secrets::{Asker, SecretStore, SecretsOnDisk, check_kind};
 pub use streams::{Chunk, Download, Upload};
+pub use visits::{Answering, Overdue, Verdict};
 pub use volumes::VolumeInfo;
 
-use cenote_backend::{Environment, driver, drivers};
-use cenote_host::{Host, Unsynced};
-use cenote_model::event::PoolEvent;
+use cenote_backend::{Driver, Environment};
+use cenote_host::{Host, LockFile, Settings, System};
+use cenote_model::event::{PoolEvent, VolumeEvent};
 use cenote_model::source::{Source, sources_to_xml};
 use cenote_model::{Code, Error, PoolKind, Result, capabilities};
+use pool::PoolEntry;
 use registry::Registry;
-use state::StateLock;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+/// How long storage may be silent before nobody waits for it any more, unless the settings say otherwise.
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What an engine may do with the state on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,72 +54,148 @@ pub enum Access {
     Write,
 }
 
-/// The storage of this machine.
+/// What an engine is made of.
+pub struct Setup {
+    /// Where its state is.
+    pub layout: Layout,
+    /// The machine.
+    pub host: Host,
+    /// The types of pool that it knows.
+    pub drivers: &'static [Driver],
+    /// Where passphrases come from.
+    pub secrets: Arc<dyn Secrets>,
+    /// What it may do with the state.
+    pub access: Access,
+    /// Where its jobs are listed.
+    pub jobs: Jobs,
+}
+
+impl Setup {
+    /// An engine on this machine, with all types of pool.
+    pub fn new(layout: Layout, secrets: Arc<dyn Secrets>, access: Access) -> Setup {
+        let drivers = cenote_backend::drivers();
+        Setup { layout, host: Host::new(), drivers, secrets, access, jobs: Jobs::default() }
+    }
+}
+
+/// The storage of a machine.
 pub struct Engine {
+    /// For its threads.
+    itself: Weak<Engine>,
     layout: Layout,
-    environment: Environment,
+    host: Host,
+    drivers: &'static [Driver],
+    secrets: Arc<dyn Secrets>,
     registry: RwLock<Registry>,
     events: Events<PoolEvent>,
+    volume_events: Events<VolumeEvent>,
+    overdue: Events<Overdue>,
     jobs: Jobs,
     /// Held while the state on disk may be changed.
-    lock: Option<StateLock>,
+    lock: Mutex<Option<LockFile>>,
+    /// Somebody changes definitions.
+    is_defining: AtomicBool,
+    /// What others do in storage is noticed.
+    is_watching: AtomicBool,
+    /// How long storage may be silent; for ever, if this is nothing.
+    limit: Option<Duration>,
 }
 
 impl Engine {
     /// Opens the state on disk. Pools that were active before are found again, and those that start by themselves are
     /// started, once a boot. On the very first use the `default` pool is made.
-    pub fn open(
-        layout: Layout,
-        host: Host,
-        secrets: Arc<dyn Secrets>,
-        access: Access,
-        jobs: Jobs,
-    ) -> Result<Engine> {
-        let must_change = state::is_new(&layout) || state::is_from_another_boot(&layout);
+    pub fn open(setup: Setup) -> Result<Arc<Engine>> {
+        let Setup { layout, host, drivers, secrets, access, jobs } = setup;
+        let system = Arc::clone(host.system());
+        let must_change = state::is_new(&*system, &layout) || state::is_from_another_boot(&*system, &layout);
         let lock = match access {
             Access::Read if !must_change => None,
             // Who only reads leaves what is to be done to the daemon that has the state.
-            Access::Read => StateLock::take(layout.run()).map(Some).or_else(|error| match error.code {
-                Code::ResourceBusy => Ok(None),
-                _ => Err(error),
-            })?,
-            Access::Write => Some(StateLock::take(layout.run())?),
+            Access::Read => {
+                state::lock(&*system, layout.run()).map(Some).or_else(|error| match error.code {
+                    Code::ResourceBusy => Ok(None),
+                    _ => Err(error),
+                })?
+            }
+            Access::Write => Some(state::lock(&*system, layout.run())?),
         };
-        let must_change = must_change && lock.is_some();
-        let environment = Environment { host, secrets, unsynced: Arc::new(Unsynced::default()) };
-        let mut engine = Engine {
+        let may_change = lock.is_some();
+        let limit = storage_timeout(&layout)?;
+        let engine = Arc::new_cyclic(|itself| Engine {
+            itself: Weak::clone(itself),
+            limit,
             layout,
-            environment,
+            host,
+            drivers,
+            secrets,
             registry: RwLock::default(),
             events: Events::default(),
+            volume_events: Events::default(),
+            overdue: Events::default(),
             jobs,
-            lock,
-        };
-        engine.load(must_change)?;
+            lock: Mutex::new(lock),
+            is_defining: AtomicBool::new(false),
+            is_watching: AtomicBool::new(false),
+        });
+        engine.load(must_change && may_change, may_change)?;
         if access == Access::Read {
-            engine.lock = None;
+            engine.release();
         }
         Ok(engine)
     }
 
-    fn load(&mut self, must_change: bool) -> Result<()> {
-        let is_new = must_change && state::is_new(&self.layout);
+    fn load(self: &Arc<Engine>, must_change: bool, may_change: bool) -> Result<()> {
+        let (system, layout) = (self.system(), &self.layout);
+        let is_new = must_change && state::is_new(system, layout);
         if must_change {
-            state::prepare(&self.layout)?;
+            state::prepare(system, layout)?;
         }
-        if self.lock.is_some() {
-            state::sweep(self.layout.config());
-            state::sweep(self.layout.run());
+        if may_change {
+            state::sweep(system, layout.config());
+            state::sweep(system, layout.run());
         }
-        self.load_pools(self.lock.is_some())?;
-        if is_new && let Some(path) = self.layout.default_pool() {
+        self.load_pools(may_change)?;
+        if is_new && let Some(path) = layout.default_pool() {
             self.make_default_pool(path)?;
         }
         if must_change {
             self.autostart();
-            state::remember_boot(&self.layout)?;
+            state::remember_boot(system, layout)?;
         }
         Ok(())
+    }
+
+    fn system(&self) -> &dyn System {
+        &**self.host.system()
+    }
+
+    /// Gives up the lock on the state, even if threads are left that hang in storage. Nothing may be changed after that.
+    pub fn release(&self) {
+        self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    }
+
+    /// Does work on a thread of its own.
+    fn spawn(self: &Arc<Engine>, name: &str, work: impl FnOnce(&Arc<Engine>) + Send + 'static) {
+        let engine = Arc::clone(self);
+        if let Err(e) = self.system().spawn(name, Box::new(move || work(&engine))) {
+            eprintln!("warning: cannot start a thread for '{name}': {e}");
+        }
+    }
+
+    /// Waits for other threads, at most so long.
+    fn wait(&self, within: Duration, is_over: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !is_over() && started.elapsed() < within {
+            self.system().pause();
+        }
+    }
+
+    /// The right to change definitions, which one at a time has: they are written without any lock that others need.
+    fn define(&self) -> Defining<'_> {
+        while self.is_defining.swap(true, Ordering::Acquire) {
+            self.system().pause();
+        }
+        Defining(self)
     }
 
     /// What happens to pools from now on.
@@ -118,14 +203,37 @@ impl Engine {
         &self.events
     }
 
+    /// What happens to volumes from now on.
+    pub fn volume_events(&self) -> &Events<VolumeEvent> {
+        &self.volume_events
+    }
+
+    /// Who waits for too long from now on. Only an engine that [is kept](Engine::keep) finds out.
+    pub fn overdue(&self) -> &Events<Overdue> {
+        &self.overdue
+    }
+
     /// The long work that is under way.
     pub fn jobs(&self) -> &Jobs {
         &self.jobs
     }
 
-    /// Returns when every volume that was made is on its medium.
+    /// Returns when every volume that was made is on its medium. Pools are flushed side by side.
     pub fn flush(&self) -> Result<()> {
-        self.environment.unsynced.flush().map_err(|e| Error::system("cannot sync new volumes", &e))
+        let pools = self.registry().all();
+        let pools: Vec<_> = pools.iter().filter(|pool| !pool.unsynced().is_empty()).collect();
+        match pools.as_slice() {
+            [] => Ok(()),
+            [pool] => pool.flush(),
+            pools => std::thread::scope(|scope| {
+                let flushing: Vec<_> = pools.iter().map(|pool| scope.spawn(|| pool.flush())).collect();
+                let broken =
+                    |_| Err(Error::new(Code::Internal, "a thread that synced new volumes broke off"));
+                let flushed: Vec<_> =
+                    flushing.into_iter().map(|pool| pool.join().unwrap_or_else(broken)).collect();
+                flushed.into_iter().collect()
+            }),
+        }
     }
 
     /// The `<storagepoolCapabilities>` document.
@@ -139,7 +247,7 @@ impl Engine {
     }
 
     fn supports(&self, kind: PoolKind) -> bool {
-        drivers().iter().any(|driver| driver.kind == kind && (driver.is_supported)(&self.environment.host))
+        self.driver(kind).is_ok_and(|driver| (driver.is_supported)(&self.host))
     }
 
     /// The `<sources>` document of storage that could be a pool of this type.
@@ -147,18 +255,54 @@ impl Engine {
         let Some(kind) = PoolKind::from_name(kind) else {
             return Err(Error::new(Code::Internal, format!("unknown storage pool type {kind}")));
         };
-        let Some(find) = pool::driver_of(kind)?.find_sources else {
+        let Some(find) = self.driver(kind)?.find_sources else {
             return Err(Error::new(
                 Code::NoSupport,
                 format!("pool type '{kind}' does not support source discovery"),
             ));
         };
         let question = question.map(|xml| Source::from_xml(xml, kind)).transpose()?;
-        Ok(sources_to_xml(kind, &find(question.as_ref(), &self.environment.host)?))
+        Ok(sources_to_xml(kind, &find(question.as_ref(), &self.host)?))
     }
 
-    fn open_backend(&self, def: &cenote_model::PoolDef) -> Result<Arc<dyn cenote_backend::Pool>> {
-        let driver = driver(def.kind).ok_or_else(|| pool::no_driver(def.kind))?;
-        Ok(Arc::from((driver.open)(def, &self.environment)?))
+    /// The driver of this type.
+    fn driver(&self, kind: PoolKind) -> Result<&'static Driver> {
+        self.drivers.iter().find(|driver| driver.kind == kind).ok_or_else(|| {
+            Error::new(Code::Internal, format!("missing backend for pool type {} ({kind})", kind as u32))
+        })
+    }
+
+    fn open_backend(&self, entry: &PoolEntry) -> Result<Arc<dyn cenote_backend::Pool>> {
+        let environment = Environment {
+            host: self.host.clone(),
+            secrets: Arc::clone(&self.secrets),
+            unsynced: Arc::clone(entry.unsynced()),
+        };
+        let def = entry.with(|state| state.def.clone());
+        Ok(Arc::from((self.driver(def.kind)?.open)(&def, &environment)?))
+    }
+}
+
+/// The right to change definitions, until it is dropped.
+struct Defining<'e>(&'e Engine);
+
+impl Drop for Defining<'_> {
+    fn drop(&mut self) {
+        self.0.is_defining.store(false, Ordering::Release);
+    }
+}
+
+/// How long storage may be silent, by the settings of this state.
+fn storage_timeout(layout: &Layout) -> Result<Option<Duration>> {
+    let settings = Settings::read(&layout.settings("cenote.conf"))?;
+    let Some(setting) = settings.get("storage_timeout") else { return Ok(Some(STORAGE_TIMEOUT)) };
+    match setting.value.parse() {
+        Ok(0) => Ok(None),
+        Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        Err(_) => {
+            let problem =
+                format_args!("storage_timeout is a number of seconds, or 0, not '{}'", setting.value);
+            Err(settings.wrong(setting.line, problem))
+        }
     }
 }

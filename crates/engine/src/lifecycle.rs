@@ -1,35 +1,33 @@
 //! Defining, building, starting, stopping, deleting pools.
 
-use crate::pool::{PoolEntry, PoolRun, driver_of};
+use crate::pool::{PoolEntry, PoolRun};
 use crate::registry::Registry;
+use crate::visits::{Purpose, Visit};
 use crate::{Engine, state};
-use cenote_backend::Pool;
 use cenote_host::Undo;
 use cenote_model::event::{PoolChange, PoolEvent};
 use cenote_model::flags::{BuildFirst, Overwrite, Validate};
 use cenote_model::permissions::Permissions;
 use cenote_model::pool::{Target, Usage};
 use cenote_model::source::Source;
-use cenote_model::{Code, Error, Name, PoolDef, PoolKind, PoolRef, Result, Uuid};
+use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, PoolRef, Result, Uuid};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+/// How long the start waits for pools: those that take longer are left to themselves.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Makes or changes a persistent definition. That of an active pool comes into force when it stops.
     pub fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef> {
         let def = parse(xml, validate)?;
+        let defining = self.define();
+        let known = self.registry().admit(&def)?;
+        state::save_definition(self.system(), &self.layout, &def)?;
         let mut registry = self.registry_mut();
-        let known = registry.admit(&def)?;
-        state::save_definition(&self.layout, &def)?;
-        let entry = match known {
-            Some(entry) => entry,
-            None => {
-                let entry = Arc::new(PoolEntry::new(def.clone()));
-                registry.insert(Arc::clone(&entry));
-                entry
-            }
-        };
-        drop(registry);
+        let entry = known.unwrap_or_else(|| Arc::new(PoolEntry::new(def.clone())));
         entry.change(|state| {
             state.persistent = true;
             match state.run {
@@ -37,6 +35,10 @@ impl Engine {
                 PoolRun::Active | PoolRun::Changing => state.next = Some(def),
             }
         });
+        // One that was there for its activity alone may have been forgotten meanwhile.
+        registry.insert(Arc::clone(&entry));
+        drop(registry);
+        drop(defining);
         self.emit(&entry, PoolChange::Defined);
         Ok(entry.reference())
     }
@@ -44,7 +46,8 @@ impl Engine {
     /// Makes a pool and starts it. It is transient, unless there is a definition of it.
     pub fn create_pool(&self, xml: &str, build: BuildFirst) -> Result<PoolRef> {
         let def = parse(xml, Validate::Lax)?;
-        driver_of(def.kind)?;
+        self.driver(def.kind)?;
+        let defining = self.define();
         let mut registry = self.registry_mut();
         let (entry, is_new) = match registry.admit(&def)? {
             Some(entry) => (entry, false),
@@ -55,6 +58,7 @@ impl Engine {
             }
         };
         drop(registry);
+        drop(defining);
         entry.change(|state| match state.run {
             PoolRun::Active => {
                 Err(Error::new(Code::OperationInvalid, format!("pool is already active as '{}'", def.name)))
@@ -75,15 +79,15 @@ impl Engine {
     /// Removes the persistent definition of an inactive pool.
     pub fn undefine_pool(&self, pool: &PoolRef) -> Result<()> {
         let entry = self.entry(pool)?;
-        let mut registry = self.registry_mut();
-        entry.with(|state| match state.run {
-            PoolRun::Active => Err(entry.invalid("is still active")),
-            PoolRun::Changing => Err(entry_is_changing(&entry)),
-            PoolRun::Inactive => Ok(()),
-        })?;
-        state::remove_definition(&self.layout, entry.name())?;
-        registry.remove(&entry.uuid());
-        drop(registry);
+        let defining = self.define();
+        self.claim_inactive(&entry, "is still active")?;
+        let removed = state::remove_definition(self.system(), &self.layout, entry.name());
+        if removed.is_ok() {
+            self.registry_mut().remove(&entry.uuid());
+        }
+        entry.change(|state| state.run = PoolRun::Inactive);
+        removed?;
+        drop(defining);
         self.emit(&entry, PoolChange::Undefined);
         Ok(())
     }
@@ -91,15 +95,15 @@ impl Engine {
     /// Starts an inactive pool.
     pub fn start_pool(&self, pool: &PoolRef, build: BuildFirst) -> Result<()> {
         let entry = self.entry(pool)?;
-        self.claim_inactive(&entry, "is already active")?;
+        self.claim_inactive_with_driver(&entry, "is already active")?;
         self.bring_up(&entry, build)
     }
 
     /// Makes the storage of an inactive pool.
     pub fn build_pool(&self, pool: &PoolRef, overwrite: Overwrite) -> Result<()> {
         let entry = self.entry(pool)?;
-        self.claim_inactive(&entry, "is already active")?;
-        let built = self.backend_of(&entry).and_then(|backend| self.build(&entry, &*backend, overwrite));
+        self.claim_inactive_with_driver(&entry, "is already active")?;
+        let built = self.visit_inactive(&entry).and_then(|visit| self.build(&entry, &visit, overwrite));
         self.settle(&entry);
         built?;
         self.emit(&entry, PoolChange::Created);
@@ -109,7 +113,7 @@ impl Engine {
     /// Stops an active pool. What is in it stays.
     pub fn stop_pool(&self, pool: &PoolRef) -> Result<()> {
         let entry = self.entry(pool)?;
-        let backend = entry.active()?;
+        let visit = entry.visit(Purpose::Work)?;
         entry.change(|state| match state.run {
             PoolRun::Inactive => Err(entry.not_active()),
             PoolRun::Changing => Err(entry_is_changing(&entry)),
@@ -119,12 +123,12 @@ impl Engine {
                 Ok(())
             }
         })?;
-        let job = self.jobs.start(format!("stopping pool '{}'", entry.name()));
-        if let Err(error) = backend.stop(&job) {
+        let job = visit.job(&self.jobs, format!("stopping pool '{}'", entry.name()));
+        if let Err(error) = visit.stop(&job) {
             entry.change(|state| state.run = PoolRun::Active);
             return Err(error);
         }
-        state::remove_active(&self.layout, entry.name());
+        state::remove_active(self.system(), &self.layout, entry.name());
         self.settle(&entry);
         self.emit(&entry, PoolChange::Stopped);
         Ok(())
@@ -133,12 +137,12 @@ impl Engine {
     /// Removes the storage of an inactive pool.
     pub fn delete_pool(&self, pool: &PoolRef) -> Result<()> {
         let entry = self.entry(pool)?;
-        self.claim_inactive(&entry, "is still active")?;
-        let deleted = self.backend_of(&entry).and_then(|backend| {
-            let construction = backend
+        self.claim_inactive_with_driver(&entry, "is still active")?;
+        let deleted = self.visit_inactive(&entry).and_then(|visit| {
+            let construction = visit
                 .construction()
                 .ok_or_else(|| Error::new(Code::NoSupport, "pool does not support pool deletion"))?;
-            construction.delete(&self.jobs.start(format!("deleting pool '{}'", entry.name())))
+            construction.delete(&visit.job(&self.jobs, format!("deleting pool '{}'", entry.name())))
         });
         self.settle(&entry);
         deleted?;
@@ -149,20 +153,31 @@ impl Engine {
     /// Reads the list of volumes again. Work on volumes goes on meanwhile.
     pub fn refresh_pool(&self, pool: &PoolRef) -> Result<()> {
         let entry = self.entry(pool)?;
-        let backend = entry.active()?;
-        match self.scan(&entry, &backend) {
-            Ok(()) => {
-                self.emit(&entry, PoolChange::Refreshed);
+        self.refresh(&entry)
+    }
+
+    pub(crate) fn refresh(&self, entry: &Arc<PoolEntry>) -> Result<()> {
+        let visit = entry.visit(Purpose::Work)?;
+        match self.scan(entry, &visit) {
+            Ok(_) => {
+                self.emit(entry, PoolChange::Refreshed);
                 Ok(())
             }
-            Err(error) if error.is_cancelled() => Err(error),
+            Err(error) if error.is_cancelled() || error.code == Code::OperationTimeout => Err(error),
             Err(error) => {
                 // As libvirt has it, a pool that cannot be read is not active. Work that is under way keeps it.
-                if !entry.with(|state| state.has_jobs()) {
-                    let _ = backend.stop(&self.jobs.start(format!("stopping pool '{}'", entry.name())));
-                    state::remove_active(&self.layout, entry.name());
-                    self.settle(&entry);
-                    self.emit(&entry, PoolChange::Stopped);
+                let may_stop = entry.change(|state| {
+                    let may_stop = state.run == PoolRun::Active && !state.has_jobs();
+                    if may_stop {
+                        state.run = PoolRun::Changing;
+                    }
+                    may_stop
+                });
+                if may_stop {
+                    let _ = visit.stop(&visit.job(&self.jobs, format!("stopping pool '{}'", entry.name())));
+                    state::remove_active(self.system(), &self.layout, entry.name());
+                    self.settle(entry);
+                    self.emit(entry, PoolChange::Stopped);
                 }
                 Err(error)
             }
@@ -175,18 +190,25 @@ impl Engine {
         if !entry.with(|state| state.persistent) {
             return Err(Error::new(Code::Internal, "pool has no config file"));
         }
-        state::set_autostart(&self.layout, entry.name(), autostart)?;
+        let _defining = self.define();
+        // It may have gone while others had their turn.
+        self.entry(pool)?;
+        state::set_autostart(self.system(), &self.layout, entry.name(), autostart)?;
         entry.change(|state| state.autostart = autostart);
         Ok(())
     }
 
     /// Reads the state on disk. What cannot be read is passed over, as libvirt does, and said on standard error.
-    pub(crate) fn load_pools(&mut self, may_change: bool) -> Result<()> {
-        let (active, mut bad) = state::read_active(&self.layout)?;
-        let (definitions, more) = state::read_definitions(&self.layout)?;
+    pub(crate) fn load_pools(self: &Arc<Engine>, may_change: bool) -> Result<()> {
+        let (active, mut bad) = state::read_active(self.system(), &self.layout)?;
+        let (definitions, more) = state::read_definitions(self.system(), &self.layout)?;
         bad.extend(more);
         for def in active {
-            if let Err(error) = self.load_active(def, may_change) {
+            let name = def.name.clone();
+            if let Err(error) = self.load_active(def) {
+                if may_change {
+                    state::remove_active(self.system(), &self.layout, &name);
+                }
                 bad.push(error);
             }
         }
@@ -195,36 +217,67 @@ impl Engine {
                 bad.push(error);
             }
         }
-        self.drop_stale_transients();
+        self.find_active(may_change);
         for error in bad {
             eprintln!("warning: {error}");
         }
         Ok(())
     }
 
-    fn load_active(&self, mut def: PoolDef, may_change: bool) -> Result<()> {
+    fn load_active(&self, mut def: PoolDef) -> Result<()> {
         def.usage = Usage::default();
-        let backend = self.open_backend(&def)?;
-        let is_active = backend.is_active();
-        if !matches!(is_active, Ok(true)) && may_change {
-            state::remove_active(&self.layout, &def.name);
-        }
         let entry = Arc::new(PoolEntry::new(def.clone()));
-        if is_active? {
-            entry.change(|state| {
-                state.run = PoolRun::Active;
-                state.backend = Some(backend);
-            });
-        }
+        let backend = self.open_backend(&entry)?;
+        entry.change(|state| {
+            state.run = PoolRun::Active;
+            state.backend = Some(backend);
+        });
         let mut registry = self.registry_mut();
         registry.admit(&def)?;
         registry.insert(entry);
         Ok(())
     }
 
+    /// Finds out which of the pools that were active still are, side by side. One whose storage does not say so for now
+    /// counts as active until it does.
+    fn find_active(self: &Arc<Engine>, may_change: bool) {
+        let pools = self.registry().all();
+        let asked = pools.into_iter().filter(|pool| pool.with(|state| state.run == PoolRun::Active));
+        self.side_by_side(asked.collect(), move |engine, pool| {
+            let is_active = pool.visit(Purpose::Work).and_then(|visit| visit.is_active());
+            match is_active {
+                Ok(true) => {}
+                Ok(false) => {
+                    if may_change {
+                        state::remove_active(engine.system(), &engine.layout, pool.name());
+                    }
+                    engine.settle(pool);
+                }
+                Err(error) => eprintln!("warning: storage pool '{}' may not be active: {error}", pool.name()),
+            }
+        });
+    }
+
+    /// Does something with each pool on a thread of its own, and waits for all of them, for a while.
+    fn side_by_side(
+        self: &Arc<Engine>,
+        pools: Vec<Arc<PoolEntry>>,
+        work: impl Fn(&Engine, &Arc<PoolEntry>) + Copy + Send + 'static,
+    ) {
+        let left = Arc::new(AtomicUsize::new(pools.len()));
+        for pool in pools {
+            let left = Arc::clone(&left);
+            self.spawn("pool", move |engine| {
+                work(engine, &pool);
+                left.fetch_sub(1, Ordering::Release);
+            });
+        }
+        self.wait(PATIENCE, || left.load(Ordering::Acquire) == 0);
+    }
+
     fn load_definition(&self, mut def: PoolDef) -> Result<()> {
         def.usage = Usage::default();
-        let autostart = state::is_autostart(&self.layout, &def.name);
+        let autostart = state::is_autostart(self.system(), &self.layout, &def.name);
         let mut registry = self.registry_mut();
         let entry = match registry.admit(&def)? {
             Some(entry) => entry,
@@ -245,31 +298,18 @@ impl Engine {
         Ok(())
     }
 
-    /// A transient pool that is not active any more is none.
-    fn drop_stale_transients(&self) {
-        let mut registry = self.registry_mut();
-        for pool in registry.all() {
-            if pool.with(|state| !state.persistent && state.run == PoolRun::Inactive) {
-                registry.remove(&pool.uuid());
-            }
-        }
-    }
-
-    /// Starts the pools that start by themselves, side by side.
-    pub(crate) fn autostart(&self) {
-        if !state::shall_autostart(&self.layout) {
+    /// Starts the pools that start by themselves, side by side. One that takes long goes on starting.
+    pub(crate) fn autostart(self: &Arc<Engine>) {
+        if !state::shall_autostart(self.system(), &self.layout) {
             return;
         }
         let pools = self.registry().all();
-        let wanted =
-            |pool: &&Arc<PoolEntry>| pool.with(|state| state.autostart && state.run == PoolRun::Inactive);
-        std::thread::scope(|scope| {
-            for pool in pools.iter().filter(wanted) {
-                scope.spawn(move || {
-                    if let Err(error) = self.start_pool(&pool.reference(), BuildFirst::No) {
-                        eprintln!("warning: Failed to autostart storage pool '{}': {error}", pool.name());
-                    }
-                });
+        let wanted = pools
+            .into_iter()
+            .filter(|pool| pool.with(|state| state.autostart && state.run == PoolRun::Inactive));
+        self.side_by_side(wanted.collect(), |engine, pool| {
+            if let Err(error) = engine.start_pool(&pool.reference(), BuildFirst::No) {
+                eprintln!("warning: Failed to autostart storage pool '{}': {error}", pool.name());
             }
         });
     }
@@ -295,8 +335,6 @@ impl Engine {
 
     /// Marks an inactive pool as being changed.
     fn claim_inactive(&self, entry: &PoolEntry, if_active: &str) -> Result<()> {
-        let kind = entry.with(|state| state.def.kind);
-        driver_of(kind)?;
         entry.change(|state| match state.run {
             PoolRun::Active => Err(entry.invalid(if_active)),
             PoolRun::Changing => Err(entry_is_changing(entry)),
@@ -307,53 +345,57 @@ impl Engine {
         })
     }
 
+    /// The same for a pool whose storage is going to be touched.
+    fn claim_inactive_with_driver(&self, entry: &PoolEntry, if_active: &str) -> Result<()> {
+        self.driver(entry.with(|state| state.def.kind))?;
+        self.claim_inactive(entry, if_active)
+    }
+
     /// Builds if asked to, starts, reads the volumes. If that fails, the pool is as it was before.
-    fn bring_up(&self, entry: &PoolEntry, build: BuildFirst) -> Result<()> {
-        let job = self.jobs.start(format!("starting pool '{}'", entry.name()));
+    fn bring_up(&self, entry: &Arc<PoolEntry>, build: BuildFirst) -> Result<()> {
+        let visit = self.visit_inactive(entry).inspect_err(|_| self.settle(entry))?;
+        let (visit, job) = (&visit, &visit.job(&self.jobs, format!("starting pool '{}'", entry.name())));
         let mut undo = Undo::new();
         undo.push(|| self.settle(entry));
-        let backend = self.backend_of(entry)?;
         if let BuildFirst::Yes(overwrite) = build {
-            self.build(entry, &*backend, overwrite)?;
+            self.build(entry, visit, overwrite)?;
+            visit.goes_on(job);
         }
-        backend.start(&job)?;
-        let started = Arc::clone(&backend);
-        let job = &job;
-        undo.push(move || drop(started.stop(job)));
+        visit.start(job)?;
+        undo.push(|| drop(visit.stop(&Job::new(0, "undoing a start"))));
         let def = entry.with(|state| state.def.clone());
-        state::save_active(&self.layout, &def)?;
-        undo.push(|| state::remove_active(&self.layout, entry.name()));
-        entry.change(|state| state.backend = Some(Arc::clone(&backend)));
-        self.scan(entry, &backend)?;
+        state::save_active(self.system(), &self.layout, &def)?;
+        undo.push(|| state::remove_active(self.system(), &self.layout, entry.name()));
+        entry.change(|state| state.backend = Some(Arc::clone(visit.backend())));
+        // From before the volumes are read, so that nothing is missed.
+        let watch = self.begin_watch(entry, visit.backend());
+        self.scan(entry, visit)?;
+        job.check()?;
         undo.disarm();
         entry.change(|state| state.run = PoolRun::Active);
+        self.follow(entry, visit.backend(), watch);
         self.emit(entry, PoolChange::Started);
         Ok(())
     }
 
-    fn build(&self, entry: &PoolEntry, backend: &dyn Pool, overwrite: Overwrite) -> Result<()> {
+    fn build(&self, entry: &PoolEntry, visit: &Visit, overwrite: Overwrite) -> Result<()> {
         // Types without construction have nothing to build: that is no error, as in libvirt.
-        match backend.construction() {
-            Some(construction) => {
-                construction.build(overwrite, &self.jobs.start(format!("building pool '{}'", entry.name())))
-            }
+        match visit.construction() {
+            Some(construction) => construction
+                .build(overwrite, &visit.job(&self.jobs, format!("building pool '{}'", entry.name()))),
             None => Ok(()),
         }
     }
 
-    fn backend_of(&self, entry: &PoolEntry) -> Result<Arc<dyn Pool>> {
-        self.open_backend(&entry.with(|state| state.def.clone()))
+    /// Goes to the storage of a pool that is marked as being changed.
+    fn visit_inactive(&self, entry: &Arc<PoolEntry>) -> Result<Visit> {
+        Visit::begin(entry, self.open_backend(entry)?, Purpose::Work)
     }
 
     /// A pool that is not active after all: a transient one goes.
-    fn settle(&self, entry: &PoolEntry) {
-        let is_transient = entry.change(|state| {
-            state.settle_inactive();
-            !state.persistent
-        });
-        if is_transient {
-            self.registry_mut().remove(&entry.uuid());
-        }
+    fn settle(&self, entry: &Arc<PoolEntry>) {
+        entry.change(|state| state.settle_inactive());
+        self.registry_mut().forget_transient(entry);
     }
 
     pub(crate) fn emit(&self, entry: &PoolEntry, change: PoolChange) {
@@ -364,7 +406,7 @@ impl Engine {
         self.registry.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
+    pub(crate) fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
         self.registry.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

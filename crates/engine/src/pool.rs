@@ -1,12 +1,16 @@
 //! One pool: what is known of it, and who is at it.
 
 use crate::Engine;
-use cenote_backend::{Driver, Earlier, Pool, driver};
+use crate::visits::{Answering, Purpose, Visit, Visits};
+use cenote_backend::{Earlier, Pool};
+use cenote_host::Unsynced;
+use cenote_model::event::{VolumeChange, VolumeEvent};
 use cenote_model::pool::{Usage, sanitize_path};
 use cenote_model::{Code, Error, Name, PoolDef, PoolKind, PoolRef, Result, Uuid, VolumeDef};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Whether a pool is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,43 @@ pub struct PoolInfo {
     pub persistent: bool,
     /// Whether it starts by itself.
     pub autostart: bool,
+}
+
+/// Whether the storage of a pool answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it does.
+    pub answering: Answering,
+    /// How old what is known of the pool may be: its storage answered so long ago.
+    pub age: Duration,
+}
+
+/// A pool, for those who count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolReport {
+    /// Which.
+    pub pool: PoolRef,
+    /// What `pool-info` tells of it.
+    pub info: PoolInfo,
+    /// Whether its storage answers.
+    pub health: Health,
+    /// How it was refreshed.
+    pub refreshes: Refreshes,
+    /// How many of its volumes are known.
+    pub volumes: usize,
+}
+
+/// The refreshes of a pool since it was started, or found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refreshes {
+    /// How many there were.
+    pub count: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// The time they took in all.
+    pub total: Duration,
+    /// The time that the last one took.
+    pub last: Duration,
 }
 
 /// How much is known of what is in an active pool.
@@ -73,10 +114,13 @@ pub(crate) struct PoolState {
     pub(crate) backend: Option<Arc<dyn Pool>>,
     pub(crate) knowledge: Knowledge,
     pub(crate) volumes: BTreeMap<Name, Volume>,
-    /// Names whose volumes changed while a scan is under way: what it found of them is old.
-    pub(crate) changed: BTreeSet<Name>,
-    /// How many scans are under way.
-    pub(crate) scans: u32,
+    /// What was published while somebody looks at storage, and its numbers: what he has seen of it may be older.
+    changed: BTreeMap<Name, u64>,
+    /// How many look.
+    lookers: u32,
+    /// How often something was published.
+    publications: u64,
+    refreshes: Refreshes,
     /// When the scan began whose volumes were published last.
     pub(crate) scanned: Option<SystemTime>,
 }
@@ -92,8 +136,10 @@ impl PoolState {
             backend: None,
             knowledge: Knowledge::Nothing,
             volumes: BTreeMap::new(),
-            changed: BTreeSet::new(),
-            scans: 0,
+            changed: BTreeMap::new(),
+            lookers: 0,
+            publications: 0,
+            refreshes: Refreshes::default(),
             scanned: None,
         }
     }
@@ -109,8 +155,9 @@ impl PoolState {
                 self.volumes.remove(name);
             }
         }
-        if self.scans > 0 {
-            self.changed.insert(name.clone());
+        self.publications += 1;
+        if self.lookers > 0 {
+            self.changed.insert(name.clone(), self.publications);
         }
     }
 
@@ -138,11 +185,23 @@ pub(crate) struct PoolEntry {
     name: Name,
     uuid: Uuid,
     state: RwLock<PoolState>,
+    visits: Visits,
+    /// Its new volumes, and new content, that are not on their medium yet.
+    unsynced: Arc<Unsynced>,
+    /// They are on their way there.
+    pub(crate) is_flushing: AtomicBool,
 }
 
 impl PoolEntry {
     pub(crate) fn new(def: PoolDef) -> PoolEntry {
-        PoolEntry { name: def.name.clone(), uuid: def.uuid, state: RwLock::new(PoolState::new(def)) }
+        PoolEntry {
+            name: def.name.clone(),
+            uuid: def.uuid,
+            state: RwLock::new(PoolState::new(def)),
+            visits: Visits::default(),
+            unsynced: Arc::default(),
+            is_flushing: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -167,6 +226,39 @@ impl PoolEntry {
         change(&mut self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
+    /// Who is at its storage.
+    pub(crate) fn visits(&self) -> &Visits {
+        &self.visits
+    }
+
+    pub(crate) fn unsynced(&self) -> &Arc<Unsynced> {
+        &self.unsynced
+    }
+
+    /// Returns when its new volumes are on their medium.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let failed = |e| Error::system(format!("cannot sync new volumes of pool '{}'", self.name), &e);
+        self.unsynced.flush().map_err(failed)
+    }
+
+    /// What is known of it.
+    pub(crate) fn info(&self) -> PoolInfo {
+        self.with(|state| PoolInfo {
+            kind: state.def.kind,
+            run: state.run,
+            usage: state.def.usage,
+            persistent: state.persistent,
+            autostart: state.autostart,
+        })
+    }
+
+    /// The same, for those who count.
+    pub(crate) fn report(&self) -> PoolReport {
+        let (refreshes, volumes) = self.with(|state| (state.refreshes, state.volumes.len()));
+        let health = self.visits.health();
+        PoolReport { pool: self.reference(), info: self.info(), health, refreshes, volumes }
+    }
+
     /// The backend of an active pool.
     pub(crate) fn active(&self) -> Result<Arc<dyn Pool>> {
         self.with(|state| match (&state.backend, state.run) {
@@ -175,12 +267,70 @@ impl PoolEntry {
         })
     }
 
+    /// Goes to the storage of an active pool.
+    pub(crate) fn visit(self: &Arc<PoolEntry>, purpose: Purpose) -> Result<Visit> {
+        Visit::begin(self, self.active()?, purpose)
+    }
+
+    /// Begins to look at storage, without a lock: what changes meanwhile is not overwritten with what was seen.
+    pub(crate) fn look(&self) -> Looking<'_> {
+        let since = self.change(|state| {
+            state.lookers += 1;
+            state.publications
+        });
+        Looking { entry: self, since }
+    }
+
     pub(crate) fn not_active(&self) -> Error {
         self.invalid("is not active")
     }
 
     pub(crate) fn invalid(&self, what: &str) -> Error {
         Error::new(Code::OperationInvalid, format!("storage pool '{}' {what}", self.name))
+    }
+}
+
+/// Somebody who looks at storage, until this is dropped.
+pub(crate) struct Looking<'e> {
+    entry: &'e PoolEntry,
+    /// The number of the last publication before.
+    since: u64,
+}
+
+/// The names of which something has been published since somebody began to look.
+pub(crate) struct Newer {
+    changed: BTreeMap<Name, u64>,
+    since: u64,
+}
+
+impl Newer {
+    pub(crate) fn contains(&self, name: &Name) -> bool {
+        self.changed.get(name).is_some_and(|number| *number > self.since)
+    }
+}
+
+impl Looking<'_> {
+    /// Publishes what was seen; told are the names of which something newer is known.
+    pub(crate) fn publish<T>(&self, publish: impl FnOnce(&mut PoolState, &Newer) -> T) -> T {
+        self.entry.change(|state| {
+            let newer = Newer { changed: std::mem::take(&mut state.changed), since: self.since };
+            let published = publish(state, &newer);
+            for (name, number) in newer.changed {
+                state.changed.entry(name).or_insert(number);
+            }
+            published
+        })
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.entry.change(|state| {
+            state.lookers -= 1;
+            if state.lookers == 0 {
+                state.changed.clear();
+            }
+        });
     }
 }
 
@@ -205,14 +355,23 @@ impl Engine {
 
     /// What is known of a pool.
     pub fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
-        let entry = self.entry(pool)?;
-        self.know(&entry, Knowledge::Measured)?;
-        Ok(published(&entry))
+        let entry = self.measured(pool)?;
+        Ok(entry.info())
     }
 
     /// What is known of a pool without touching its storage: how full it is may be missing.
     pub fn known_pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
-        Ok(published(&*self.entry(pool)?))
+        Ok(self.entry(pool)?.info())
+    }
+
+    /// Whether the storage of a pool answers.
+    pub fn pool_health(&self, pool: &PoolRef) -> Result<Health> {
+        Ok(self.entry(pool)?.visits().health())
+    }
+
+    /// All pools, for those who count. No storage is touched.
+    pub fn reports(&self) -> Vec<PoolReport> {
+        self.registry().all().iter().map(|pool| pool.report()).collect()
     }
 
     /// The active pool with this target path.
@@ -232,15 +391,13 @@ impl Engine {
 
     /// The `<pool>` document: the definition in force.
     pub fn pool_xml(&self, pool: &PoolRef) -> Result<String> {
-        let entry = self.entry(pool)?;
-        self.know(&entry, Knowledge::Measured)?;
+        let entry = self.measured(pool)?;
         Ok(entry.with(|state| state.def.to_xml()))
     }
 
     /// The `<pool>` document of the definition on disk.
     pub fn pool_inactive_xml(&self, pool: &PoolRef) -> Result<String> {
-        let entry = self.entry(pool)?;
-        self.know(&entry, Knowledge::Measured)?;
+        let entry = self.measured(pool)?;
         Ok(entry.with(|state| state.next.as_ref().unwrap_or(&state.def).to_xml()))
     }
 
@@ -259,16 +416,25 @@ impl Engine {
         })
     }
 
+    /// A pool of which it is known how full it is, unless its storage does not answer.
+    fn measured(&self, pool: &PoolRef) -> Result<Arc<PoolEntry>> {
+        let entry = self.entry(pool)?;
+        match self.know(&entry, Knowledge::Measured) {
+            Err(error) if error.code != Code::OperationTimeout => Err(error),
+            _ => Ok(entry),
+        }
+    }
+
     /// Finds out what is asked for of an active pool, if it is not known yet.
-    pub(crate) fn know(&self, entry: &PoolEntry, wanted: Knowledge) -> Result<()> {
-        let Ok(backend) = entry.active() else { return Ok(()) };
-        if entry.with(|state| state.knowledge >= wanted) {
+    pub(crate) fn know(&self, entry: &Arc<PoolEntry>, wanted: Knowledge) -> Result<()> {
+        if entry.with(|state| state.run != PoolRun::Active || state.knowledge >= wanted) {
             return Ok(());
         }
+        let visit = entry.visit(Purpose::Work)?;
         if wanted == Knowledge::Scanned {
-            return self.scan(entry, &backend);
+            return self.scan(entry, &visit).map(drop);
         }
-        let found = backend.measure()?;
+        let found = visit.measure()?;
         entry.change(|state| {
             apply(state, found);
             state.knowledge = state.knowledge.max(Knowledge::Measured);
@@ -276,55 +442,87 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads all volumes, and publishes them at once. What changed meanwhile is left as it is.
-    pub(crate) fn scan(&self, entry: &PoolEntry, backend: &Arc<dyn Pool>) -> Result<()> {
-        let job = self.jobs.start(format!("refreshing pool '{}'", entry.name()));
-        entry.change(|state| state.scans += 1);
-        let mut volumes = BTreeMap::new();
-        let began = SystemTime::now();
+    /// Reads all volumes, and publishes them at once. What changed meanwhile is left as it is. Returns what others did.
+    pub(crate) fn scan(&self, entry: &PoolEntry, visit: &Visit) -> Result<Vec<(Name, VolumeChange)>> {
+        let job = visit.job(&self.jobs, format!("refreshing pool '{}'", entry.name()));
+        let (began, started) = (SystemTime::now(), Instant::now());
+        let looking = entry.look();
         // Of what is being made or changed nothing is known.
         let known = |name: &Name| {
             entry.with(|state| {
-                state
-                    .volumes
-                    .get(name)
-                    .filter(|known| known.used == Use::Idle)
-                    .map(|known| Arc::clone(&known.def))
+                let known = state.volumes.get(name).filter(|known| known.used == Use::Idle);
+                known.map(|known| Arc::clone(&known.def))
             })
         };
+        let mut volumes = BTreeMap::new();
         let earlier = entry.with(|state| state.scanned).map(|began| Earlier { began, volume: &known });
-        let found = backend.scan(
+        let found = visit.scan(
             earlier,
             &mut |def| {
                 volumes.insert(def.name.clone(), Volume { def, used: Use::Idle });
             },
             &job,
         );
-        entry.change(|state| {
-            state.scans -= 1;
-            let changed = match state.scans {
-                0 => std::mem::take(&mut state.changed),
-                _ => state.changed.clone(),
-            };
+        let found = found.and_then(|found| job.check().map(|()| found));
+        let changes = looking.publish(|state, newer| {
+            let refreshes = &mut state.refreshes;
+            refreshes.count += 1;
+            refreshes.failed += u64::from(found.is_err());
+            refreshes.last = started.elapsed();
+            refreshes.total += refreshes.last;
             let found = found?;
             // A pool that was stopped meanwhile has no volumes any more.
-            if state.run == PoolRun::Inactive {
-                return Ok(());
+            let is_still_open =
+                state.backend.as_ref().is_some_and(|backend| Arc::ptr_eq(backend, visit.backend()));
+            if !is_still_open {
+                return Ok(Vec::new());
             }
             // Of names that changed meanwhile the scan may have seen the old volume, or the old absence.
-            volumes.retain(|name, _| !changed.contains(name));
-            for (name, known) in std::mem::take(&mut state.volumes) {
-                if known.used != Use::Idle || changed.contains(&name) {
-                    volumes.insert(name, known);
-                }
-            }
+            volumes.retain(|name, _| !newer.contains(name));
+            let before = std::mem::take(&mut state.volumes);
+            let changes = match state.knowledge {
+                Knowledge::Scanned => differences(&before, &volumes, newer),
+                _ => Vec::new(),
+            };
+            let kept =
+                before.into_iter().filter(|(name, known)| known.used != Use::Idle || newer.contains(name));
+            volumes.extend(kept);
             state.volumes = volumes;
             state.scanned = Some(began);
             state.knowledge = Knowledge::Scanned;
             apply(state, found);
-            Ok(())
-        })
+            Ok(changes)
+        })?;
+        changes.iter().for_each(|(name, change)| self.tell(entry, name, *change));
+        Ok(changes)
     }
+
+    /// Tells of what happened to a volume.
+    pub(crate) fn tell(&self, entry: &PoolEntry, volume: &Name, change: VolumeChange) {
+        self.volume_events.emit(&VolumeEvent { pool: entry.reference(), volume: volume.clone(), change });
+    }
+}
+
+/// What others did between two scans. Who changed something here has told of it.
+fn differences(
+    before: &BTreeMap<Name, Volume>,
+    after: &BTreeMap<Name, Volume>,
+    newer: &Newer,
+) -> Vec<(Name, VolumeChange)> {
+    let was_idle = |name: &Name| before.get(name).is_none_or(|known| known.used == Use::Idle);
+    let mut changes = Vec::new();
+    for (name, volume) in after.iter().filter(|(name, _)| was_idle(name)) {
+        match before.get(name) {
+            None => changes.push((name.clone(), VolumeChange::Added)),
+            Some(known) if Arc::ptr_eq(&known.def, &volume.def) || known.def.is_like(&volume.def) => {}
+            Some(_) => changes.push((name.clone(), VolumeChange::Changed)),
+        }
+    }
+    let gone = before.iter().filter(|(name, known)| {
+        known.used == Use::Idle && !after.contains_key(*name) && !newer.contains(name)
+    });
+    changes.extend(gone.map(|(name, _)| (name.clone(), VolumeChange::Removed)));
+    changes
 }
 
 fn apply(state: &mut PoolState, found: cenote_backend::Found) {
@@ -332,23 +530,4 @@ fn apply(state: &mut PoolState, found: cenote_backend::Found) {
     if let (Some(target), Some(permissions)) = (&mut state.def.target, found.permissions) {
         target.permissions = permissions;
     }
-}
-
-/// The driver of this type.
-pub(crate) fn driver_of(kind: PoolKind) -> Result<&'static Driver> {
-    driver(kind).ok_or_else(|| no_driver(kind))
-}
-
-pub(crate) fn no_driver(kind: PoolKind) -> Error {
-    Error::new(Code::Internal, format!("missing backend for pool type {} ({kind})", kind as u32))
-}
-
-fn published(entry: &PoolEntry) -> PoolInfo {
-    entry.with(|state| PoolInfo {
-        kind: state.def.kind,
-        run: state.run,
-        usage: state.def.usage,
-        persistent: state.persistent,
-        autostart: state.autostart,
-    })
 }

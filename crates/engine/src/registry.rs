@@ -1,6 +1,6 @@
 //! All pools, by UUID and by name, and the rules by which they may be together.
 
-use crate::pool::PoolEntry;
+use crate::pool::{PoolEntry, PoolRun};
 use cenote_model::source::{Adapter, Source};
 use cenote_model::{Code, Error, PoolDef, PoolKind, Result, Uuid};
 use std::collections::BTreeMap;
@@ -30,6 +30,14 @@ impl Registry {
 
     pub(crate) fn remove(&mut self, uuid: &Uuid) {
         self.pools.remove(uuid);
+    }
+
+    /// Forgets this pool, if it is there for its activity alone and is not active.
+    pub(crate) fn forget_transient(&mut self, pool: &Arc<PoolEntry>) {
+        let is_over = pool.with(|state| !state.persistent && state.run == PoolRun::Inactive);
+        if is_over && self.pools.get(&pool.uuid()).is_some_and(|known| Arc::ptr_eq(known, pool)) {
+            self.pools.remove(&pool.uuid());
+        }
     }
 
     /// The pool that this definition is for, if it is there already. Refuses a definition whose name, UUID or source

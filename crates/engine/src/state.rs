@@ -1,15 +1,11 @@
 //! The state on disk, in libvirt's files.
 
 use crate::Layout;
+use cenote_host::{LockFile, System};
 use cenote_model::flags::Validate;
 use cenote_model::{Code, Error, Name, PoolDef, Result};
-use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, open};
-use rustix::io::Errno;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::io;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long one command waits for another one to end.
@@ -21,42 +17,25 @@ const TEMPORARY: &str = ".new";
 /// The mark that the pools of this boot have been started; libvirt's.
 const AUTOSTARTED: &str = "autostarted";
 
-/// The lock on the state: libvirt's own, so that no two daemons and no two commands change it at once.
-#[derive(Debug)]
-pub(crate) struct StateLock(#[allow(dead_code, reason = "closing it ends the lock")] File);
-
-impl StateLock {
-    /// Takes the lock. Waits for another command, but not for a daemon, which would not end.
-    pub(crate) fn take(folder: &Path) -> Result<StateLock> {
-        let path = folder.join("driver.pid");
-        let failed = |e: io::Error| Error::system(format!("cannot lock '{}'", path.display()), &e);
-        create_dirs(folder)?;
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let mut file = File::from(open(&path, flags, mode).map_err(|e| failed(e.into()))?);
-        let started = Instant::now();
-        loop {
-            match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(Errno::AGAIN | Errno::ACCESS) => {
-                    let holder = Holder::read(&path);
-                    if holder.is_daemon || started.elapsed() >= PATIENCE {
-                        return Err(Error::new(
-                            Code::ResourceBusy,
-                            format!(
-                                "'{}' is in use by {}: stop it, or connect to it",
-                                folder.display(),
-                                holder.text
-                            ),
-                        ));
-                    }
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err(e) => return Err(failed(e.into())),
-            }
+/// Takes the lock on the state: libvirt's own, so that no two daemons and no two commands change it at once. Waits for
+/// another command, but not for a daemon, which would not end.
+pub(crate) fn lock(system: &dyn System, folder: &Path) -> Result<LockFile> {
+    let path = folder.join("driver.pid");
+    let failed = |e: io::Error| Error::system(format!("cannot lock '{}'", path.display()), &e);
+    create_dirs(system, folder)?;
+    let started = Instant::now();
+    loop {
+        if let Some(lock) = system.try_lock(&path).map_err(failed)? {
+            return Ok(lock);
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(StateLock(file))
+        let holder = Holder::of(system, &path);
+        if holder.is_daemon || started.elapsed() >= PATIENCE {
+            return Err(Error::new(
+                Code::ResourceBusy,
+                format!("'{}' is in use by {}: stop it, or connect to it", folder.display(), holder.text),
+            ));
+        }
+        system.pause();
     }
 }
 
@@ -67,12 +46,10 @@ struct Holder {
 }
 
 impl Holder {
-    fn read(path: &Path) -> Holder {
-        // The file must not be opened again by this process for writing a lock of its own; reading through /proc
-        // would end no lock either, for this process has none.
-        let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    fn of(system: &dyn System, path: &Path) -> Holder {
+        let pid = read_text(system, path).ok().and_then(|text| text.trim().parse::<u32>().ok());
         let Some(pid) = pid else { return Holder { text: "another process".to_owned(), is_daemon: false } };
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let name = read_text(system, Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
         let name = name.trim();
         Holder {
             text: format!("{} (process {pid})", if name.is_empty() { "another process" } else { name }),
@@ -81,75 +58,88 @@ impl Holder {
     }
 }
 
+/// The content of a file that is text.
+fn read_text(system: &dyn System, path: &Path) -> io::Result<String> {
+    String::from_utf8(system.read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+fn is_there(system: &dyn System, path: &Path) -> bool {
+    system.exists(path).unwrap_or(false)
+}
+
 /// True before the very first use.
-pub(crate) fn is_new(layout: &Layout) -> bool {
-    !layout.config().exists()
+pub(crate) fn is_new(system: &dyn System, layout: &Layout) -> bool {
+    !is_there(system, layout.config())
 }
 
 /// True if the machine has been started since the pools of this state were.
-pub(crate) fn is_from_another_boot(layout: &Layout) -> bool {
-    match boot_id() {
+pub(crate) fn is_from_another_boot(system: &dyn System, layout: &Layout) -> bool {
+    match boot_id(system) {
         Some(now) if layout.outlives_boot() => {
-            fs::read_to_string(layout.run().join("boot-id")).ok().as_deref() != Some(&now)
+            read_text(system, &layout.run().join("boot-id")).ok().as_deref() != Some(&now)
         }
-        _ => !layout.run().join(AUTOSTARTED).exists(),
+        _ => shall_autostart(system, layout),
     }
 }
 
-fn boot_id() -> Option<String> {
-    fs::read_to_string(BOOT_ID).ok()
+fn boot_id(system: &dyn System) -> Option<String> {
+    read_text(system, Path::new(BOOT_ID)).ok()
 }
 
 /// Makes the directories, and forgets which pools were active before the machine was started.
-pub(crate) fn prepare(layout: &Layout) -> Result<()> {
-    create_dirs(layout.config())?;
-    create_dirs(layout.run())?;
+pub(crate) fn prepare(system: &dyn System, layout: &Layout) -> Result<()> {
+    create_dirs(system, layout.config())?;
+    create_dirs(system, layout.run())?;
     // Without a boot id of ours the state is libvirt's: its directory does not outlive a boot, or it has just been
     // used by a daemon of this boot.
-    if layout.outlives_boot() && layout.run().join("boot-id").exists() {
-        for (name, _) in xml_files(layout.run())? {
-            let _ = fs::remove_file(layout.run().join(format!("{name}.xml")));
+    if layout.outlives_boot() && is_there(system, &layout.run().join("boot-id")) {
+        for (name, _) in xml_files(system, layout.run())? {
+            let _ = system.remove(&layout.run().join(format!("{name}.xml")));
         }
-        let _ = fs::remove_file(layout.run().join(AUTOSTARTED));
+        let _ = system.remove(&layout.run().join(AUTOSTARTED));
     }
     Ok(())
 }
 
 /// Removes what writers that were killed left.
-pub(crate) fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().ends_with(TEMPORARY) {
-            let _ = fs::remove_file(entry.path());
+pub(crate) fn sweep(system: &dyn System, folder: &Path) {
+    for name in system.names(folder).unwrap_or_default() {
+        if name.to_string_lossy().ends_with(TEMPORARY) {
+            let _ = system.remove(&folder.join(name));
         }
     }
 }
 
 /// True if the pools that start by themselves have not been started in this boot.
-pub(crate) fn shall_autostart(layout: &Layout) -> bool {
-    !layout.run().join(AUTOSTARTED).exists()
+pub(crate) fn shall_autostart(system: &dyn System, layout: &Layout) -> bool {
+    !is_there(system, &layout.run().join(AUTOSTARTED))
 }
 
 /// Notes that the pools of this boot have been started.
-pub(crate) fn remember_boot(layout: &Layout) -> Result<()> {
-    write(&layout.run().join(AUTOSTARTED), "")?;
-    match boot_id() {
-        Some(id) if layout.outlives_boot() => write(&layout.run().join("boot-id"), &id),
+pub(crate) fn remember_boot(system: &dyn System, layout: &Layout) -> Result<()> {
+    write(system, &layout.run().join(AUTOSTARTED), "")?;
+    match boot_id(system) {
+        Some(id) if layout.outlives_boot() => write(system, &layout.run().join("boot-id"), &id),
         _ => Ok(()),
     }
 }
 
 /// The definitions on disk that can be read, and why the others cannot.
-pub(crate) fn read_definitions(layout: &Layout) -> Result<(Vec<PoolDef>, Vec<Error>)> {
-    read_pools(layout.config(), |text| PoolDef::from_xml(text, Validate::Lax))
+pub(crate) fn read_definitions(system: &dyn System, layout: &Layout) -> Result<(Vec<PoolDef>, Vec<Error>)> {
+    read_pools(system, layout.config(), |text| PoolDef::from_xml(text, Validate::Lax))
 }
 
 /// The pools that were active, and why others cannot be read.
-pub(crate) fn read_active(layout: &Layout) -> Result<(Vec<PoolDef>, Vec<Error>)> {
-    read_pools(layout.run(), PoolDef::from_state_xml)
+pub(crate) fn read_active(system: &dyn System, layout: &Layout) -> Result<(Vec<PoolDef>, Vec<Error>)> {
+    read_pools(system, layout.run(), PoolDef::from_state_xml)
 }
 
-fn read_pools(folder: &Path, parse: impl Fn(&str) -> Result<PoolDef>) -> Result<(Vec<PoolDef>, Vec<Error>)> {
-    read_all(folder, parse, |def, name, shown| match def.name.as_str() == name {
+fn read_pools(
+    system: &dyn System,
+    folder: &Path,
+    parse: impl Fn(&str) -> Result<PoolDef>,
+) -> Result<(Vec<PoolDef>, Vec<Error>)> {
+    read_all(system, folder, parse, |def, name, shown| match def.name.as_str() == name {
         true => Ok(()),
         false => Err(Error::new(
             Code::XmlError,
@@ -164,12 +154,13 @@ fn read_pools(folder: &Path, parse: impl Fn(&str) -> Result<PoolDef>) -> Result<
 
 /// What the `.xml` files in a directory define, and why some cannot be read, or do not have the name that is theirs.
 pub(crate) fn read_all<T>(
+    system: &dyn System,
     folder: &Path,
     parse: impl Fn(&str) -> Result<T>,
     check_name: impl Fn(&T, &str, &Path) -> Result<()>,
 ) -> Result<(Vec<T>, Vec<Error>)> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for (name, text) in xml_files(folder)? {
+    for (name, text) in xml_files(system, folder)? {
         let shown = folder.join(format!("{name}.xml"));
         let read = text
             .map_err(|e| Error::system(format!("cannot read '{}'", shown.display()), &e))
@@ -184,18 +175,18 @@ pub(crate) fn read_all<T>(
 }
 
 /// The names of the `.xml` files in a directory, without the ending, and their texts.
-fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
+fn xml_files(system: &dyn System, folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
+    let names = match system.names(folder) {
+        Ok(names) => names,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => {
             return Err(Error::system(format!("cannot read directory '{}'", folder.display()), &e));
         }
     };
     let mut files = Vec::new();
-    for entry in entries.flatten() {
-        if let Some(name) = entry.file_name().to_str().and_then(|name| name.strip_suffix(".xml")) {
-            files.push((name.to_owned(), fs::read_to_string(entry.path())));
+    for name in names {
+        if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".xml")) {
+            files.push((stem.to_owned(), read_text(system, &folder.join(&name))));
         }
     }
     files.sort_by(|a, b| a.0.cmp(&b.0));
@@ -203,52 +194,59 @@ fn xml_files(folder: &Path) -> Result<Vec<(String, io::Result<String>)>> {
 }
 
 /// Writes a definition.
-pub(crate) fn save_definition(layout: &Layout, def: &PoolDef) -> Result<()> {
-    create_dirs(layout.config())?;
-    write(&layout.config_file(&def.name), format!("{}{}", warning(def), def.to_xml()))
+pub(crate) fn save_definition(system: &dyn System, layout: &Layout, def: &PoolDef) -> Result<()> {
+    create_dirs(system, layout.config())?;
+    write(system, &layout.config_file(&def.name), format!("{}{}", warning(def), def.to_xml()))
 }
 
 /// Removes a definition and its link.
-pub(crate) fn remove_definition(layout: &Layout, pool: &Name) -> Result<()> {
-    set_autostart(layout, pool, false)?;
-    fs::remove_file(layout.config_file(pool))
+pub(crate) fn remove_definition(system: &dyn System, layout: &Layout, pool: &Name) -> Result<()> {
+    set_autostart(system, layout, pool, false)?;
+    system
+        .remove(&layout.config_file(pool))
         .map_err(|_| Error::new(Code::Internal, format!("cannot remove config for {pool}")))
 }
 
 /// Notes that a pool is active.
-pub(crate) fn save_active(layout: &Layout, def: &PoolDef) -> Result<()> {
-    write(&layout.run_file(&def.name), format!("{}{}", warning(def), def.to_state_xml()))
+pub(crate) fn save_active(system: &dyn System, layout: &Layout, def: &PoolDef) -> Result<()> {
+    write(system, &layout.run_file(&def.name), format!("{}{}", warning(def), def.to_state_xml()))
 }
 
 /// Notes that a pool is not active.
-pub(crate) fn remove_active(layout: &Layout, pool: &Name) {
-    let _ = fs::remove_file(layout.run_file(pool));
+pub(crate) fn remove_active(system: &dyn System, layout: &Layout, pool: &Name) {
+    let _ = system.remove(&layout.run_file(pool));
 }
 
 /// True if the pool starts by itself: there is a link to its definition. One that was made where this prefix was the
 /// root counts as well.
-pub(crate) fn is_autostart(layout: &Layout, pool: &Name) -> bool {
+pub(crate) fn is_autostart(system: &dyn System, layout: &Layout, pool: &Name) -> bool {
     let file = layout.config_file(pool);
-    fs::read_link(layout.autostart_link(pool))
+    system
+        .read_link(&layout.autostart_link(pool))
         .is_ok_and(|target| target == file || file.ends_with(target.strip_prefix("/").unwrap_or(&target)))
 }
 
 /// Makes or removes the link.
-pub(crate) fn set_autostart(layout: &Layout, pool: &Name, autostart: bool) -> Result<()> {
+pub(crate) fn set_autostart(
+    system: &dyn System,
+    layout: &Layout,
+    pool: &Name,
+    autostart: bool,
+) -> Result<()> {
     let (link, target) = (layout.autostart_link(pool), layout.config_file(pool));
     if autostart {
-        create_dirs(&layout.autostart())?;
-        if is_autostart(layout, pool) {
+        create_dirs(system, &layout.autostart())?;
+        if is_autostart(system, layout, pool) {
             return Ok(());
         }
-        return symlink(&target, &link).map_err(|e| {
+        return system.symlink(&target, &link).map_err(|e| {
             Error::system(
                 format!("Failed to create symlink '{}' to '{}'", link.display(), target.display()),
                 &e,
             )
         });
     }
-    match fs::remove_file(&link) {
+    match system.remove(&link) {
         Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Err(Error::system(format!("Failed to delete symlink '{}'", link.display()), &e))
         }
@@ -273,26 +271,25 @@ fn warning(def: &PoolDef) -> String {
 }
 
 /// Replaces a file as a whole: after a crash there is the old one or the new one.
-pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+pub(crate) fn write(system: &dyn System, path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     let failed = |e: io::Error| Error::system(format!("cannot write data to file '{}'", path.display()), &e);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(TEMPORARY);
+    let temporary = Path::new(&temporary);
     let result = (|| {
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content.as_ref())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        File::open(folder)?.sync_all()
+        system.write(temporary, content.as_ref())?;
+        system.sync(temporary)?;
+        system.rename(temporary, path)?;
+        system.sync(path.parent().unwrap_or(Path::new("/")))
     })();
     result.map_err(|e| {
-        let _ = fs::remove_file(&temporary);
+        let _ = system.remove(temporary);
         failed(e)
     })
 }
 
-pub(crate) fn create_dirs(path: &Path) -> Result<()> {
-    fs::create_dir_all(path)
+pub(crate) fn create_dirs(system: &dyn System, path: &Path) -> Result<()> {
+    system
+        .create_dirs(path)
         .map_err(|e| Error::system(format!("cannot create directory {}", path.display()), &e))
 }

@@ -3,9 +3,10 @@
 use crate::Engine;
 use crate::jobs::RunningJob;
 use crate::pool::PoolEntry;
+use crate::visits::{Purpose, Visit};
 use crate::volumes::{Busy, content_of};
 use cenote_backend::{Access, Pool, VolumeIo};
-use cenote_model::event::PoolChange;
+use cenote_model::event::{PoolChange, VolumeChange};
 use cenote_model::{Code, Domain, Error, Name, Result, VolumeRef};
 use std::io;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Upload<'e> {
 
 /// Data on its way out of a volume.
 pub struct Download {
+    entry: Arc<PoolEntry>,
+    backend: Arc<dyn Pool>,
     name: Name,
     io: Box<dyn VolumeIo>,
     offset: u64,
@@ -53,33 +56,36 @@ pub enum Chunk {
 impl Engine {
     /// Begins to write into a volume from `offset` on, at most `length` bytes; 0 means as many as come.
     pub fn upload(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Upload<'_>> {
-        let (entry, backend) = self.at(volume)?;
+        let (entry, visit) = self.at(volume)?;
         let def = self.volume(volume)?;
         let busy = self.claim(&entry, &def)?;
         let io =
-            content_of(&*backend, "storage pool doesn't support volume upload")?.open(&def, Access::Write)?;
-        let job = self.jobs.start(format!("uploading to volume '{}'", volume.name));
+            content_of(&*visit, "storage pool doesn't support volume upload")?.open(&def, Access::Write)?;
+        let job = visit.job(&self.jobs, format!("uploading to volume '{}'", volume.name));
         job.expect(length);
         let left = (length != 0).then_some(length);
         let name = volume.name.clone();
+        let backend = Arc::clone(visit.backend());
         Ok(Upload { engine: self, entry, backend, name, io, offset, left, job, _busy: busy })
     }
 
     /// Begins to read a volume from `offset` on, at most `length` bytes; 0 means to its end.
     pub fn download(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Download> {
-        let (entry, backend) = self.at(volume)?;
+        let (entry, visit) = self.at(volume)?;
         let def = self.volume(volume)?;
         let busy = Busy::shared(&entry, &volume.name)?;
-        let io = content_of(&*backend, "storage pool doesn't support volume download")?
-            .open(&def, Access::Read)?;
+        let io =
+            content_of(&*visit, "storage pool doesn't support volume download")?.open(&def, Access::Read)?;
         let size = io.size().map_err(|e| failed("read", &volume.name, &e))?;
         let end = match length {
             0 => size,
             _ => size.min(offset.saturating_add(length)),
         };
-        let job = self.jobs.start(format!("downloading volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("downloading volume '{}'", volume.name));
         job.expect(end.saturating_sub(offset));
-        Ok(Download { name: volume.name.clone(), io, offset, data_end: offset, end, job, _busy: busy })
+        let (name, backend) = (volume.name.clone(), Arc::clone(visit.backend()));
+        drop(visit);
+        Ok(Download { entry, backend, name, io, offset, data_end: offset, end, job, _busy: busy })
     }
 }
 
@@ -88,6 +94,7 @@ impl Upload<'_> {
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
         let length = data.len() as u64;
         self.take(length)?;
+        let _visit = self.visit()?;
         self.io.write_all_at(data, self.offset).map_err(|e| failed("write", &self.name, &e))?;
         self.advance(length)
     }
@@ -95,13 +102,23 @@ impl Upload<'_> {
     /// Leaves a hole, which reads as zeroes.
     pub fn hole(&mut self, length: u64) -> Result<()> {
         self.take(length)?;
+        let _visit = self.visit()?;
         self.io.zero(self.offset, length).map_err(|e| failed("write", &self.name, &e))?;
         self.advance(length)
     }
 
     /// All has come. It is on the medium with the engine's next [`flush`](Engine::flush).
     pub fn finish(self) -> Result<()> {
+        let _visit = self.visit()?;
+        self.job.check()?;
         self.io.finish().map_err(|e| failed("sync", &self.name, &e))
+    }
+
+    /// Goes to storage with data that has come. While none comes, nobody is there.
+    fn visit(&self) -> Result<Visit> {
+        let visit = Visit::begin(&self.entry, Arc::clone(&self.backend), Purpose::Work)?;
+        visit.goes_on(&self.job);
+        Ok(visit)
     }
 
     fn take(&mut self, length: u64) -> Result<()> {
@@ -126,9 +143,12 @@ impl Upload<'_> {
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
         // The volume may be longer now, or be of another format. If it cannot be looked at, the next call says why.
-        if let Some(volumes) = self.backend.volumes() {
+        if let Ok(visit) = self.visit()
+            && let Some(volumes) = visit.volumes()
+        {
             let _ = self.engine.look_again(&self.entry, volumes, &self.name);
         }
+        self.engine.tell(&self.entry, &self.name, VolumeChange::Changed);
         // As libvirt does, which reads the whole pool again.
         self.engine.emit(&self.entry, PoolChange::Refreshed);
     }
@@ -141,6 +161,8 @@ impl Download {
             return Ok(Chunk::End);
         }
         let failed = |e: io::Error| failed("read", &self.name, &e);
+        let visit = Visit::begin(&self.entry, Arc::clone(&self.backend), Purpose::Work)?;
+        visit.goes_on(&self.job);
         if self.offset >= self.data_end {
             let (start, stop) = match self.io.next_data(self.offset).map_err(failed)? {
                 Some((start, stop)) => (start.min(self.end), stop.min(self.end)),

@@ -1,13 +1,15 @@
 //! Volumes: looking up, making, changing, removing.
 
 use crate::Engine;
-use crate::pool::{Knowledge, PoolEntry, Use, Volume};
+use crate::pool::{Knowledge, PoolEntry, PoolRun, Use, Volume};
+use crate::visits::{Purpose, Visit};
 use cenote_backend::{Content, Growth, Pool, Volumes};
 use cenote_host::Undo;
+use cenote_model::event::VolumeChange;
 use cenote_model::flags::{CreateOptions, DeleteOptions, ResizeOptions, WipeAlgorithm};
 use cenote_model::pool::sanitize_path;
 use cenote_model::volume::{CapacityRule, VolumeKind};
-use cenote_model::{Code, Error, Name, PoolRef, Result, VolumeDef, VolumeRef};
+use cenote_model::{Code, Error, Job, Name, PoolRef, Result, VolumeDef, VolumeRef};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,15 +86,20 @@ impl Engine {
         self.pool_by_name(volume.pool.as_str())
     }
 
-    /// All that is known of a volume, looked at anew.
+    /// All that is known of a volume, looked at anew; or as it was, if its storage does not answer for now.
     pub fn volume(&self, volume: &VolumeRef) -> Result<Arc<VolumeDef>> {
-        let (entry, backend) = self.at(volume)?;
+        let entry = self.entry_of(volume)?;
+        entry.active()?;
         let known =
             self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
         if known.used == Use::Building {
             return Ok(known.def);
         }
-        let Some(volumes) = backend.volumes() else { return Ok(known.def) };
+        let visit = match entry.visit(Purpose::Look) {
+            Err(error) if error.code == Code::OperationTimeout => return Ok(known.def),
+            visit => visit?,
+        };
+        let Some(volumes) = visit.volumes() else { return Ok(known.def) };
         self.look_again(&entry, volumes, &volume.name)?.ok_or_else(|| {
             let path = known.def.path.as_deref().unwrap_or_default();
             Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'"))
@@ -112,16 +119,16 @@ impl Engine {
     /// Makes a volume.
     pub fn create_volume(&self, pool: &PoolRef, xml: &str, options: CreateOptions) -> Result<VolumeRef> {
         let entry = self.entry(pool)?;
-        let backend = entry.active()?;
+        let visit = entry.visit(Purpose::Work)?;
         let kind = entry.with(|state| state.def.kind);
         let wanted = VolumeDef::from_xml(xml, kind, CapacityRule::UnlessBacked, options.validate)?;
         if self.find(&entry, wanted.name.as_str())?.is_some() {
             return Err(Error::new(Code::StorageVolExist, format!("'{}'", wanted.name)));
         }
-        let volumes = volumes_of(&*backend, "storage pool does not support volume creation")?;
+        let volumes = volumes_of(&*visit, "storage pool does not support volume creation")?;
         let planned = volumes.plan(wanted)?;
-        let job = self.jobs.start(format!("creating volume '{}'", planned.name));
-        self.make(&entry, volumes, planned, |planned| volumes.create(planned, options, &job))
+        let job = visit.job(&self.jobs, format!("creating volume '{}'", planned.name));
+        self.make(&entry, volumes, planned, &job, |planned| volumes.create(planned, options, &job))
     }
 
     /// Makes a volume with the content of another, which may be in another pool.
@@ -133,9 +140,10 @@ impl Engine {
         options: CreateOptions,
     ) -> Result<VolumeRef> {
         let entry = self.entry(pool)?;
-        let backend = entry.active()?;
+        let visit = entry.visit(Purpose::Work)?;
         let kind = entry.with(|state| state.def.kind);
-        let (source_entry, _) = self.at(source)?;
+        let source_entry = self.entry_of(source)?;
+        let source_visit = source_entry.visit(Purpose::Work)?;
         let source_def = self.volume(source)?;
         let mut wanted = VolumeDef::from_xml(xml, kind, CapacityRule::Optional, options.validate)?;
         if self.find(&entry, wanted.name.as_str())?.is_some() {
@@ -146,20 +154,21 @@ impl Engine {
         }
         wanted.capacity = wanted.capacity.max(source_def.capacity);
         let refusal = "storage pool does not support volume creation from an existing volume";
-        let volumes = volumes_of(&*backend, refusal)?;
+        let volumes = volumes_of(&*visit, refusal)?;
         let planned = volumes.plan(wanted)?;
         let _busy = Busy::shared(&source_entry, &source.name)?;
-        let job = self.jobs.start(format!("copying volume '{}' to '{}'", source.name, planned.name));
-        self.make(&entry, volumes, planned, |planned| {
+        let job = visit.job(&self.jobs, format!("copying volume '{}' to '{}'", source.name, planned.name));
+        source_visit.goes_on(&job);
+        self.make(&entry, volumes, planned, &job, |planned| {
             volumes.create_from(planned, &source_def, options, &job)
         })
     }
 
     /// Sets the capacity of a volume.
     pub fn resize_volume(&self, volume: &VolumeRef, size: u64, options: ResizeOptions) -> Result<()> {
-        let (entry, backend) = self.at(volume)?;
+        let (entry, visit) = self.at(volume)?;
         let refusal = "storage pool does not support changing of volume capacity";
-        let volumes = volumes_of(&*backend, refusal)?;
+        let volumes = volumes_of(&*visit, refusal)?;
         let def = self.volume(volume)?;
         let _busy = self.claim(&entry, &def)?;
         let now = def.capacity.unwrap_or(0);
@@ -187,23 +196,24 @@ impl Engine {
                 return Err(Error::new(Code::OperationFailed, "Not enough space left in storage pool"));
             }
         }
-        let job = self.jobs.start(format!("resizing volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("resizing volume '{}'", volume.name));
         let growth = if options.allocate { Growth::Allocated } else { Growth::Sparse };
         let resized = volumes.resize(&def, capacity, growth, &job);
         self.look_again(&entry, volumes, &volume.name)?;
+        self.tell(&entry, &volume.name, VolumeChange::Changed);
         resized
     }
 
     /// Removes a volume.
     pub fn delete_volume(&self, volume: &VolumeRef, options: DeleteOptions) -> Result<()> {
-        let (entry, backend) = self.at(volume)?;
-        let volumes = volumes_of(&*backend, "storage pool does not support vol deletion")?;
+        let (entry, visit) = self.at(volume)?;
+        let volumes = volumes_of(&*visit, "storage pool does not support vol deletion")?;
         let known =
             self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
         let busy = self.claim(&entry, &known.def)?;
-        let job = self.jobs.start(format!("deleting volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("deleting volume '{}'", volume.name));
         if options.zeroed {
-            content_of(&*backend, "storage pool doesn't support volume wiping")?.wipe(
+            content_of(&*visit, "storage pool doesn't support volume wiping")?.wipe(
                 &known.def,
                 WipeAlgorithm::Zero,
                 &job,
@@ -211,7 +221,7 @@ impl Engine {
         }
         volumes.delete(&known.def, &job)?;
         drop(busy);
-        self.environment.unsynced.forget(Path::new(known.def.path.as_deref().unwrap_or_default()));
+        entry.unsynced().forget(Path::new(known.def.path.as_deref().unwrap_or_default()));
         let freed = known.def.allocation.unwrap_or(0);
         entry.change(|state| {
             state.publish(&volume.name, None);
@@ -219,50 +229,64 @@ impl Engine {
             usage.allocation = usage.allocation.saturating_sub(freed);
             usage.available = usage.available.saturating_add(freed).min(usage.capacity);
         });
+        self.tell(&entry, &volume.name, VolumeChange::Removed);
         Ok(())
     }
 
     /// Takes a volume for itself, to give up what is in it: what was copied from it is on its medium by then.
     pub(crate) fn claim(&self, entry: &Arc<PoolEntry>, def: &VolumeDef) -> Result<Busy> {
         let busy = Busy::alone(entry, &def.name)?;
-        let path = def.path.as_deref().unwrap_or_default();
-        self.environment.unsynced.settle(Path::new(path)).map_err(|e| {
-            Error::system(format!("cannot sync what was copied from volume '{}'", def.name), &e)
-        })?;
+        let path = Path::new(def.path.as_deref().unwrap_or_default());
+        // A copy may be in any pool.
+        for pool in self.registry().all() {
+            pool.unsynced().settle(path).map_err(|e| {
+                Error::system(format!("cannot sync what was copied from volume '{}'", def.name), &e)
+            })?;
+        }
         Ok(busy)
     }
 
     /// Overwrites the data of a volume.
     pub fn wipe_volume(&self, volume: &VolumeRef, algorithm: WipeAlgorithm) -> Result<()> {
-        let (entry, backend) = self.at(volume)?;
-        let content = content_of(&*backend, "storage pool doesn't support volume wiping")?;
+        let (entry, visit) = self.at(volume)?;
+        let content = content_of(&*visit, "storage pool doesn't support volume wiping")?;
         let def = self.volume(volume)?;
         let _busy = self.claim(&entry, &def)?;
-        let job = self.jobs.start(format!("wiping volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("wiping volume '{}'", volume.name));
         let wiped = content.wipe(&def, algorithm, &job);
-        if let Some(volumes) = backend.volumes() {
+        if let Some(volumes) = visit.volumes() {
             self.look_again(&entry, volumes, &volume.name)?;
         }
+        self.tell(&entry, &volume.name, VolumeChange::Changed);
         wiped
     }
 
-    /// The pool that a volume is in, which must be active.
-    pub(crate) fn at(&self, volume: &VolumeRef) -> Result<(Arc<PoolEntry>, Arc<dyn Pool>)> {
-        let entry = self.entry_by_name(volume.pool.as_str())?;
-        let backend = entry.active()?;
-        Ok((entry, backend))
+    pub(crate) fn entry_of(&self, volume: &VolumeRef) -> Result<Arc<PoolEntry>> {
+        self.entry_by_name(volume.pool.as_str())
+    }
+
+    /// Goes to the storage of the pool that a volume is in, which must be active.
+    pub(crate) fn at(&self, volume: &VolumeRef) -> Result<(Arc<PoolEntry>, Visit)> {
+        let entry = self.entry_of(volume)?;
+        let visit = entry.visit(Purpose::Work)?;
+        Ok((entry, visit))
     }
 
     /// The volume of this name, looked for if it is not known.
-    fn find(&self, entry: &PoolEntry, name: &str) -> Result<Option<Volume>> {
+    fn find(&self, entry: &Arc<PoolEntry>, name: &str) -> Result<Option<Volume>> {
         if let Some(known) = entry.with(|state| state.volumes.get(name).cloned()) {
             return Ok(Some(known));
         }
         let Ok(name) = Name::volume(name) else { return Ok(None) };
-        let backend = entry.active()?;
-        let Some(volumes) = backend.volumes() else { return Ok(None) };
-        let Some(def) = volumes.probe(&name)? else { return Ok(None) };
-        entry.change(|state| state.publish(&name, Some(def)));
+        if !entry.with(|state| state.run == PoolRun::Active) {
+            return Ok(None);
+        }
+        let visit = entry.visit(Purpose::Work)?;
+        let Some(volumes) = visit.volumes() else {
+            self.know(entry, Knowledge::Scanned)?;
+            return Ok(entry.with(|state| state.volumes.get(&name).cloned()));
+        };
+        self.look_again(entry, volumes, &name)?;
         Ok(entry.with(|state| state.volumes.get(&name).cloned()))
     }
 
@@ -291,17 +315,23 @@ impl Engine {
         volumes: &dyn Volumes,
         name: &Name,
     ) -> Result<Option<Arc<VolumeDef>>> {
+        let looking = entry.look();
         let found = volumes.probe(name)?;
-        entry.change(|state| state.publish(name, found));
-        Ok(entry.with(|state| state.volumes.get(name).map(|volume| Arc::clone(&volume.def))))
+        Ok(looking.publish(|state, newer| {
+            if !newer.contains(name) {
+                state.publish(name, found);
+            }
+            state.volumes.get(name).map(|volume| Arc::clone(&volume.def))
+        }))
     }
 
-    /// Takes the name, makes the volume, publishes it. If that fails, the name is free again.
+    /// Takes the name, makes the volume, publishes it. If that fails, there is no volume and the name is free again.
     fn make(
         &self,
         entry: &PoolEntry,
         volumes: &dyn Volumes,
         planned: VolumeDef,
+        job: &Job,
         make: impl FnOnce(&VolumeDef) -> Result<()>,
     ) -> Result<VolumeRef> {
         let name = planned.name.clone();
@@ -309,17 +339,25 @@ impl Engine {
             if state.volumes.contains_key(&name) {
                 return Err(Error::new(Code::StorageVolExist, format!("'{name}'")));
             }
-            let building = Volume { def: Arc::new(planned.clone()), used: Use::Building };
-            state.volumes.insert(name.clone(), building);
+            state.publish(&name, Some(planned.clone()));
+            if let Some(volume) = state.volumes.get_mut(&name) {
+                volume.used = Use::Building;
+            }
             Ok(())
         })?;
         let mut undo = Undo::new();
         undo.push(|| entry.change(|state| state.publish(&name, None)));
         make(&planned)?;
+        undo.push(|| {
+            let _ = volumes.delete(&planned, &Job::new(0, "undoing"));
+            entry.unsynced().forget(Path::new(planned.path.as_deref().unwrap_or_default()));
+        });
         let made = volumes.probe(&name)?.ok_or_else(|| {
             let path = planned.path.as_deref().unwrap_or_default();
             Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'"))
         })?;
+        // Nobody may be waiting for it any more.
+        job.check()?;
         undo.disarm();
         let made_ref = reference(entry, &made);
         entry.change(|state| {
@@ -332,6 +370,7 @@ impl Engine {
             }
             state.publish(&name, Some(made));
         });
+        self.tell(entry, &name, VolumeChange::Added);
         Ok(made_ref)
     }
 }

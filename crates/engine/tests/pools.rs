@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets, PoolRun};
-use cenote_host::Host;
+use cenote_engine::{Access, Engine, Layout, NoSecrets, PoolRun, Setup};
 use cenote_model::Code;
 use cenote_model::event::PoolChange;
 use cenote_model::flags::{
@@ -34,8 +33,8 @@ impl Machine {
         Layout::under(&self.folder.path().join("state"))
     }
 
-    fn open(&self, access: Access) -> Engine {
-        Engine::open(self.layout(), Host::new(), Arc::new(NoSecrets), access, Jobs::default()).unwrap()
+    fn open(&self, access: Access) -> Arc<Engine> {
+        Engine::open(Setup::new(self.layout(), Arc::new(NoSecrets), access)).unwrap()
     }
 
     fn target(&self, name: &str) -> PathBuf {

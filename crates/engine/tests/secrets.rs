@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use cenote_engine::{Access, Asker, Layout, SecretStore, Secrets};
-use cenote_host::SecretValue;
+use cenote_host::{Host, SecretValue};
 use cenote_model::auth::SecretRef;
 use cenote_model::event::SecretChange;
 use cenote_model::flags::Validate;
@@ -23,7 +23,7 @@ impl Place {
     }
 
     fn open(&self, access: Access) -> SecretStore {
-        SecretStore::open(&Layout::under(self.0.path()), access).unwrap()
+        SecretStore::open(&Layout::under(self.0.path()), &Host::new(), access).unwrap()
     }
 
     fn file(&self, ending: &str) -> PathBuf {
@@ -190,7 +190,7 @@ fn values_are_encrypted_at_rest_with_a_key_and_those_in_clear_are_still_read() {
     ] {
         fs::write(&conf, text).unwrap();
         let layout = Layout::under(place.0.path());
-        let error = SecretStore::open(&layout, Access::Read).err().unwrap();
+        let error = SecretStore::open(&layout, &Host::new(), Access::Read).err().unwrap();
         assert!(error.to_string().contains(message), "{error}");
     }
     fs::write(&conf, "encrypt_data = 0\nsecrets_encryption_key = \"/nonexistent\"\n").unwrap();

@@ -9,27 +9,39 @@ mod private_dir;
 mod secret_value;
 mod settings;
 mod stat;
+mod system;
 mod tied;
 mod tool;
 mod undo;
 mod unsynced;
+mod watched_folder;
 
 pub use new_file::{NewFile, is_hidden, sweep};
 pub use private_dir::create_private_dir;
 pub use secret_value::SecretValue;
 pub use settings::{Setting, Settings};
 pub use stat::{FileStat, Space, space, stat, stat_at};
+pub use system::{LockFile, System};
 pub use tied::tie;
 pub use tool::{Tool, ToolError};
 pub use undo::Undo;
 pub use unsynced::{Unsynced, sync_folder};
+pub use watched_folder::{FolderChange, WatchedFolder};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// Where the tools of this machine are found. Tests give a folder of their own.
-#[derive(Debug, Clone, Default)]
+/// This machine: where its tools are found, and what state is kept on. Tests have another one.
+#[derive(Clone)]
 pub struct Host {
     tools: Option<Vec<PathBuf>>,
+    system: Arc<dyn System>,
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host { tools: None, system: Arc::new(system::ThisSystem) }
+    }
 }
 
 impl Host {
@@ -40,7 +52,17 @@ impl Host {
 
     /// A machine whose tools are in these folders and nowhere else.
     pub fn with_tools_in(folders: Vec<PathBuf>) -> Host {
-        Host { tools: Some(folders) }
+        Host { tools: Some(folders), ..Host::default() }
+    }
+
+    /// A machine that is made up, on which there are no tools.
+    pub fn made_up(system: Arc<dyn System>) -> Host {
+        Host { tools: Some(Vec::new()), system }
+    }
+
+    /// Its files and threads.
+    pub fn system(&self) -> &Arc<dyn System> {
+        &self.system
     }
 
     /// A tool that is to be run. Fails if it is not installed.

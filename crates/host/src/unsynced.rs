@@ -84,6 +84,12 @@ impl Unsynced {
         lock(&self.copies).retain(|copy| copy.target != target);
     }
 
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting.files.is_empty() && waiting.systems.is_empty() && lock(&self.copies).is_empty()
+    }
+
     /// Returns when all files are on their medium, or it is known which are not: the first failure is told, and others
     /// are not left out because of it.
     pub fn flush(&self) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What is told to those who watch pools and secrets.
 
+use crate::pool::PoolRef;
 use crate::secret::SecretId;
 use crate::{Name, Uuid};
 
@@ -52,6 +53,51 @@ impl PoolChange {
     /// The lifecycle event with this number.
     pub fn from_lifecycle_number(number: i32) -> Option<PoolChange> {
         PoolChange::LIFECYCLE.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// Something that happened to a volume, by whoever's doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeEvent {
+    /// The pool that it is in.
+    pub pool: PoolRef,
+    /// Its name.
+    pub volume: Name,
+    /// What happened.
+    pub change: VolumeChange,
+}
+
+/// The changes that volume events tell of. libvirt has no such events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeChange {
+    /// It is there, and was not before.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Its size, format, permissions or content are not what they were. What a guest writes into it is no such change.
+    Changed,
+}
+
+impl VolumeChange {
+    const ALL: [VolumeChange; 3] = [VolumeChange::Added, VolumeChange::Removed, VolumeChange::Changed];
+
+    /// The number that stands for it on the wire.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+
+    /// What this number stands for.
+    pub fn from_number(number: i32) -> Option<VolumeChange> {
+        VolumeChange::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            VolumeChange::Added => "added",
+            VolumeChange::Removed => "removed",
+            VolumeChange::Changed => "changed",
+        }
     }
 }
 

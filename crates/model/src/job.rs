@@ -1,6 +1,7 @@
 //! Long work: what it is, how far it is, and whether it shall stop.
 
 use crate::{Code, Error, Result};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ pub struct Job {
     total: AtomicU64,
     done: AtomicU64,
     cancelled: AtomicBool,
+    /// When it last gave a sign of life, in milliseconds since it started.
+    sign: AtomicU64,
+    /// Why nobody waits for it any more.
+    given_up: OnceLock<Error>,
 }
 
 /// How far a job is, in bytes.
@@ -37,6 +42,8 @@ impl Job {
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),
             cancelled: AtomicBool::new(false),
+            sign: AtomicU64::new(0),
+            given_up: OnceLock::new(),
         }
     }
 
@@ -74,11 +81,25 @@ impl Job {
     /// Says that `bytes` more are done. Fails if the job shall stop.
     pub fn advance(&self, bytes: u64) -> Result<()> {
         self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.alive();
         self.check()
+    }
+
+    /// Says that the work goes on, though nothing can be counted.
+    pub fn alive(&self) {
+        self.sign.store(self.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long there has been no sign of life.
+    pub fn silence(&self) -> Duration {
+        self.elapsed().saturating_sub(Duration::from_millis(self.sign.load(Ordering::Relaxed)))
     }
 
     /// Fails if the job shall stop.
     pub fn check(&self) -> Result<()> {
+        if let Some(error) = self.given_up.get() {
+            return Err(error.clone());
+        }
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::new(Code::OperationAborted, format!("{}: canceled by client", self.what)));
         }
@@ -98,6 +119,17 @@ impl Job {
     /// Asks it to stop.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// True if it has been asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || self.given_up.get().is_some()
+    }
+
+    /// Nobody waits for it any more, for this reason: if it goes on some time, it is to stop and to undo what it did.
+    pub fn give_up(&self, why: Error) {
+        // The first reason is the one that was told.
+        let _ = self.given_up.set(why);
     }
 }
 

@@ -126,6 +126,48 @@ pub enum CapacityRule {
 }
 
 impl VolumeDef {
+    /// True if the other one differs in what a guest's writing changes, and in nothing else: times, and what is
+    /// allocated.
+    pub fn is_like(&self, other: &VolumeDef) -> bool {
+        let VolumeDef {
+            kind,
+            name,
+            key,
+            extents,
+            capacity,
+            allocation: _,
+            physical,
+            path,
+            format,
+            permissions,
+            timestamps: _,
+            encryption,
+            compat,
+            nocow,
+            cluster_size,
+            features,
+            backing,
+        } = self;
+        let backing_path = |backing: &Option<BackingStore>| {
+            backing.as_ref().map(|backing| (backing.path.clone(), backing.format))
+        };
+        *kind == other.kind
+            && *name == other.name
+            && *key == other.key
+            && *extents == other.extents
+            && *capacity == other.capacity
+            && *physical == other.physical
+            && *path == other.path
+            && *format == other.format
+            && *permissions == other.permissions
+            && *encryption == other.encryption
+            && *compat == other.compat
+            && *nocow == other.nocow
+            && *cluster_size == other.cluster_size
+            && *features == other.features
+            && backing_path(backing) == backing_path(&other.backing)
+    }
+
     /// A file in a directory, of which nothing but its place is known.
     pub fn file(name: Name, path: String) -> VolumeDef {
         VolumeDef {

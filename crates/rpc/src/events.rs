@@ -1,14 +1,15 @@
 //! Events as a client receives them.
 
+use crate::own::{self, VolumeHappening};
 use crate::procedures::{PoolLifecycle, PoolRefreshed, Procedure, SecretLifecycle, SecretValueChanged};
 use crate::xdr::Decode;
-use crate::{Frame, xdr};
-use cenote_model::event::{PoolChange, PoolEvent, SecretChange, SecretEvent};
-use cenote_model::{Code, Domain, Error, PoolRef, Result};
+use crate::{Frame, frame, xdr};
+use cenote_model::event::{PoolChange, PoolEvent, SecretChange, SecretEvent, VolumeChange, VolumeEvent};
+use cenote_model::{Code, Domain, Error, Name, PoolRef, Result};
 
 /// The event of a pool in a message; `None` if it is about something else.
 pub fn pool_event(frame: &Frame) -> Result<Option<PoolEvent>> {
-    let (pool, change) = match Procedure::from_number(frame.header.procedure) {
+    let (pool, change) = match libvirts(frame) {
         Some(Procedure::StoragePoolEventRefresh) => {
             let message: PoolRefreshed = message(frame)?;
             (message.pool, Some(PoolChange::Refreshed))
@@ -25,7 +26,7 @@ pub fn pool_event(frame: &Frame) -> Result<Option<PoolEvent>> {
 
 /// The event of a secret in a message; `None` if it is about something else.
 pub fn secret_event(frame: &Frame) -> Result<Option<SecretEvent>> {
-    let (secret, change) = match Procedure::from_number(frame.header.procedure) {
+    let (secret, change) = match libvirts(frame) {
         Some(Procedure::SecretEventValueChanged) => {
             let message: SecretValueChanged = message(frame)?;
             (message.secret, Some(SecretChange::ValueChanged))
@@ -37,6 +38,20 @@ pub fn secret_event(frame: &Frame) -> Result<Option<SecretEvent>> {
         _ => return Ok(None),
     };
     Ok(change.map(|change| SecretEvent { secret: secret.into(), change }))
+}
+
+/// The event of a volume in a message; `None` if it is about something else.
+pub fn volume_event(frame: &Frame) -> Result<Option<VolumeEvent>> {
+    if (frame.header.program, frame.header.procedure) != (own::PROGRAM, own::VOLUME_EVENT) {
+        return Ok(None);
+    }
+    let VolumeHappening { pool, volume, change, .. } = message(frame)?;
+    let (pool, volume) = (PoolRef::try_from(pool)?, Name::volume(&volume)?);
+    Ok(VolumeChange::from_number(change).map(|change| VolumeEvent { pool, volume, change }))
+}
+
+fn libvirts(frame: &Frame) -> Option<Procedure> {
+    (frame.header.program == frame::REMOTE).then(|| Procedure::from_number(frame.header.procedure))?
 }
 
 fn message<M: Decode>(frame: &Frame) -> Result<M> {

@@ -224,6 +224,11 @@ macro_rules! procedures {
                 match number { $($number => Some(Procedure::$name),)+ _ => None }
             }
 
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self { $(Procedure::$name => stringify!($name),)+ }
+            }
+
             /// The number.
             pub fn number(self) -> i32 {
                 self as i32

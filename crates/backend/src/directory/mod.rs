@@ -5,6 +5,7 @@ mod content;
 mod create;
 mod resize;
 mod scan;
+mod watch;
 
 use crate::{Environment, Growth, Volumes};
 use cenote_host::Host;

@@ -1,5 +1,6 @@
 //! The commands, with virsh's names, options and words.
 
+mod event;
 mod events;
 pub(crate) mod host;
 pub(crate) mod job;

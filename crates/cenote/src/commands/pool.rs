@@ -8,7 +8,7 @@ use crate::command::{Arguments, Command, Opt, Run, Session};
 use crate::connection::Which;
 use crate::editor::Draft;
 use crate::failure::{Context, Failure, Outcome};
-use cenote_engine::{PoolInfo, PoolRun};
+use cenote_engine::{Answering, PoolInfo, PoolRun};
 use cenote_model::flags::{BuildFirst, Overwrite, Validate};
 use cenote_model::xml::Writer;
 use cenote_model::{Error, PoolKind, PoolRef, Uuid};
@@ -407,8 +407,16 @@ fn shall_retry(error: &Error) -> bool {
 fn info(session: &Session<'_>, arguments: &Arguments) -> Outcome {
     let pool = pool_option(session, arguments, "pool")?;
     let info = session.connection.pool_info(&pool)?;
+    let health = session.connection.pool_health(&pool)?.filter(|_| info.run == PoolRun::Active);
     session.out.result(
-        || to_json(&pool, &info),
+        || {
+            let mut json = to_json(&pool, &info);
+            if let Some(health) = health {
+                json["answering"] = json!(health.answering == Answering::Yes);
+                json["age_ms"] = json!(health.age.as_millis() as u64);
+            }
+            json
+        },
         || {
             let mut lines = vec![
                 ("Name:", pool.name.to_string()),
@@ -423,6 +431,11 @@ fn info(session: &Session<'_>, arguments: &Arguments) -> Outcome {
                 lines.push(("Capacity:", size(info.usage.capacity)));
                 lines.push(("Allocation:", size(info.usage.allocation)));
                 lines.push(("Available:", size(info.usage.available)));
+            }
+            // Only then it is more than virsh says.
+            if let Some(health) = health.filter(|health| health.answering != Answering::Yes) {
+                lines.push(("Storage:", "does not answer".to_owned()));
+                lines.push(("Known since:", format!("{:.1} s ago", health.age.as_secs_f64())));
             }
             lines.iter().map(|(label, value)| format!("{label:<15} {value}\n")).collect()
         },

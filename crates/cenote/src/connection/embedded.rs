@@ -1,19 +1,22 @@
 //! The engine, in this process.
 
-use super::watch::{PoolSight, SecretSight, StateWatch};
+use super::watch::{EngineWatch, PoolSight, SecretSight, StateWatch};
 use super::{Connection, DownloadStream, Intent, ListedVolume, Permission, UploadStream, Watch, Which};
+use crate::output::Output;
 use cenote_engine::{
-    Access, Asker, Chunk, Download, Engine, JobInfo, Jobs, Layout, PoolInfo, SecretStore, SecretsOnDisk,
-    Upload, VolumeInfo,
+    Access, Asker, Chunk, Download, Engine, Health, JobInfo, Jobs, Layout, PoolInfo, SecretStore,
+    SecretsOnDisk, Setup, Upload, Verdict, VolumeInfo,
 };
 use cenote_host::{Host, SecretValue};
-use cenote_model::event::{PoolEvent, SecretEvent};
+use cenote_model::event::{PoolEvent, SecretEvent, VolumeEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Holes, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
 use cenote_model::secret::{SecretDef, SecretFilter, SecretId};
 use cenote_model::{Code, Domain, Error, PoolRef, Result, Uuid, VolumeRef};
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 /// The embedded state. It is opened for each command, and kept open between commands that follow one another; while it
 /// is open for changing, other commands wait.
@@ -21,15 +24,40 @@ pub(crate) struct Embedded {
     layout: Layout,
     permission: Permission,
     jobs: Jobs,
-    engine: Option<(Engine, Access)>,
+    engine: Option<(Arc<Engine>, Access)>,
+    /// Where it is said that storage does not answer.
+    out: Output,
+}
+
+/// How often it is seen whether storage answers.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Ends the program when `waiting`, the thread that runs commands, has waited for storage for too long: there is no way
+/// to have it back. What it was making is swept by the next use.
+fn wait_no_longer(engine: &Arc<Engine>, waiting: ThreadId, out: Output) {
+    let overdue = engine.overdue().subscribe();
+    let engine = Arc::downgrade(engine);
+    thread::spawn(move || {
+        loop {
+            thread::sleep(EVERY);
+            let Some(engine) = engine.upgrade() else { return };
+            engine.look_around();
+            for overdue in overdue.try_iter().filter(|overdue| overdue.thread == waiting) {
+                if let Verdict::GivenUp(error) = overdue.verdict {
+                    out.error(&error.into());
+                    std::process::exit(1);
+                }
+            }
+        }
+    });
 }
 
 impl Embedded {
-    pub(crate) fn new(layout: Layout, permission: Permission) -> Embedded {
-        Embedded { layout, permission, jobs: Jobs::default(), engine: None }
+    pub(crate) fn new(layout: Layout, permission: Permission, out: Output) -> Embedded {
+        Embedded { layout, permission, jobs: Jobs::default(), engine: None, out }
     }
 
-    fn engine(&self) -> Result<&Engine> {
+    fn engine(&self) -> Result<&Arc<Engine>> {
         match &self.engine {
             Some((engine, _)) => Ok(engine),
             None => Err(Error::new(Code::Internal, "the state has not been opened")),
@@ -37,7 +65,7 @@ impl Embedded {
     }
 
     /// The engine, for a call that changes something.
-    fn change(&self, call: &str) -> Result<&Engine> {
+    fn change(&self, call: &str) -> Result<&Arc<Engine>> {
         self.allow(call)?;
         self.engine()
     }
@@ -54,7 +82,7 @@ impl Embedded {
 
     /// The secrets, as they are now.
     fn secret_store(&self, access: Access) -> Result<SecretStore> {
-        SecretStore::open(&self.layout, access)
+        SecretStore::open(&self.layout, &Host::new(), access)
     }
 }
 
@@ -68,7 +96,9 @@ impl Connection for Embedded {
         if !matches!(self.engine, Some((_, Access::Write))) {
             self.engine = None;
             let secrets = Arc::new(SecretsOnDisk(self.layout.clone()));
-            let engine = Engine::open(self.layout.clone(), Host::new(), secrets, access, self.jobs.clone())?;
+            let setup = Setup::new(self.layout.clone(), secrets, access);
+            let engine = Engine::open(Setup { jobs: self.jobs.clone(), ..setup })?;
+            wait_no_longer(&engine, thread::current().id(), self.out.clone());
             self.engine = Some((engine, access));
         }
         Ok(())
@@ -115,6 +145,13 @@ impl Connection for Embedded {
         self.change("virConnectFindStoragePoolSources")?.find_sources(kind, question)
     }
 
+    fn watch_volumes(&self) -> Result<Box<dyn Watch<VolumeEvent>>> {
+        let engine = Arc::clone(self.engine()?);
+        let events = engine.volume_events().subscribe();
+        engine.watch();
+        Ok(Box::new(EngineWatch { _engine: engine, events }))
+    }
+
     fn watch_pools(&self) -> Result<Box<dyn Watch<PoolEvent>>> {
         Ok(Box::new(StateWatch::<PoolSight>::new(self.layout.clone())?))
     }
@@ -137,6 +174,10 @@ impl Connection for Embedded {
 
     fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo> {
         self.engine()?.pool_info(pool)
+    }
+
+    fn pool_health(&self, pool: &PoolRef) -> Result<Option<Health>> {
+        self.engine()?.pool_health(pool).map(Some)
     }
 
     fn pool_xml(&self, pool: &PoolRef, which: Which) -> Result<String> {

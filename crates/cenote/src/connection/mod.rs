@@ -13,9 +13,10 @@ use embedded::Embedded;
 use remote::Remote;
 
 use crate::args::Options;
-use cenote_engine::{Chunk, JobInfo, Jobs, Layout, PoolInfo, VolumeInfo};
+use crate::output::Output;
+use cenote_engine::{Chunk, Health, JobInfo, Jobs, Layout, PoolInfo, VolumeInfo};
 use cenote_host::SecretValue;
-use cenote_model::event::{PoolEvent, SecretEvent};
+use cenote_model::event::{PoolEvent, SecretEvent, VolumeEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Holes, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
@@ -87,12 +88,15 @@ pub(crate) trait Connection {
     fn capabilities(&self) -> Result<String>;
     fn find_sources(&self, kind: &str, question: Option<&str>) -> Result<String>;
 
+    fn watch_volumes(&self) -> Result<Box<dyn Watch<VolumeEvent>>>;
     fn watch_pools(&self) -> Result<Box<dyn Watch<PoolEvent>>>;
     fn pools(&self) -> Result<Vec<PoolRef>>;
     fn pool_by_name(&self, name: &str) -> Result<PoolRef>;
     fn pool_by_uuid(&self, uuid: &Uuid) -> Result<PoolRef>;
     fn pool_of_volume(&self, volume: &VolumeRef) -> Result<PoolRef>;
     fn pool_info(&self, pool: &PoolRef) -> Result<PoolInfo>;
+    /// Whether its storage answers; `None` if the server does not know.
+    fn pool_health(&self, pool: &PoolRef) -> Result<Option<Health>>;
     fn pool_xml(&self, pool: &PoolRef, which: Which) -> Result<String>;
     fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef>;
     fn create_pool(&self, xml: &str, build: BuildFirst) -> Result<PoolRef>;
@@ -173,7 +177,7 @@ pub(crate) fn connect(options: &Options) -> Result<Box<dyn Connection>> {
             _ => return Err(Error::new(Code::NoConnect, uri)),
         },
     };
-    Ok(Box::new(Embedded::new(layout, permission)))
+    Ok(Box::new(Embedded::new(layout, permission, Output::new(options.quiet, options.json))))
 }
 
 /// The socket of a cenoted that serves this prefix, or this user: for root that is the system's. A daemon of libvirt's is

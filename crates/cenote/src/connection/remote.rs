@@ -4,9 +4,9 @@ use super::{
     Connection, DownloadStream, Intent, ListedVolume, Permission, UploadStream, Watch, Which,
     address::Address,
 };
-use cenote_engine::{Chunk, JobInfo, Jobs, PoolInfo, PoolRun, VolumeInfo};
+use cenote_engine::{Answering, Chunk, Health, JobInfo, Jobs, PoolInfo, PoolRun, VolumeInfo};
 use cenote_host::SecretValue;
-use cenote_model::event::{PoolEvent, SecretEvent};
+use cenote_model::event::{PoolEvent, SecretEvent, VolumeEvent};
 use cenote_model::flags::{
     BuildFirst, CreateOptions, DeleteOptions, Holes, Overwrite, ResizeOptions, Validate, WipeAlgorithm,
 };
@@ -14,14 +14,14 @@ use cenote_model::job::Progress;
 use cenote_model::pool::Usage;
 use cenote_model::secret::{SecretFilter, SecretId};
 use cenote_model::volume::{CapacityRule, VolumeKind};
-use cenote_model::{Code, Domain, Error, PoolDef, PoolRef, Result, Uuid, VolumeDef, VolumeRef};
+use cenote_model::{Code, Domain, Error, Name, PoolDef, PoolRef, Result, Uuid, VolumeDef, VolumeRef};
 use cenote_rpc::client::{Client, Piece, Stream};
 use cenote_rpc::flags::Flags;
 use cenote_rpc::own::{self, JobRecord};
 use cenote_rpc::procedures::{PoolId, calls};
 use cenote_rpc::{Frame, events};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A connection to a daemon.
 pub(crate) struct Remote {
@@ -61,18 +61,23 @@ impl Connection for Remote {
     }
 
     fn job_list(&self) -> Result<Vec<JobInfo>> {
-        let (jobs,) = self.client.call::<own::JobList>(&()).map_err(no_jobs)?;
-        let info = |job: JobRecord| JobInfo {
-            id: job.id,
-            what: job.what,
-            progress: Progress { done: job.done, total: job.total },
-            elapsed: Duration::from_millis(job.elapsed),
+        let (jobs,) = self.client.call::<own::JobList>(&()).map_err(only_cenoted("jobs"))?;
+        let info = |job: JobRecord| {
+            Ok(JobInfo {
+                id: job.id,
+                what: job.what,
+                progress: Progress { done: job.done, total: job.total },
+                elapsed: Duration::from_millis(job.elapsed),
+                pool: Name::pool(&job.pool)?,
+                silence: Duration::from_millis(job.silence),
+                cancelled: job.cancelled != 0,
+            })
         };
-        Ok(jobs.into_iter().map(info).collect())
+        jobs.into_iter().map(info).collect()
     }
 
     fn cancel_job(&self, id: u64) -> Result<()> {
-        self.client.call::<own::JobCancel>(&(id,)).map_err(no_jobs)
+        self.client.call::<own::JobCancel>(&(id,)).map_err(only_cenoted("jobs"))
     }
 
     fn uri(&self) -> String {
@@ -96,6 +101,12 @@ impl Connection for Remote {
     fn find_sources(&self, kind: &str, question: Option<&str>) -> Result<String> {
         let args = (kind.to_owned(), question.map(str::to_owned), 0);
         Ok(self.client.call::<calls::ConnectFindStoragePoolSources>(&args)?.0)
+    }
+
+    fn watch_volumes(&self) -> Result<Box<dyn Watch<VolumeEvent>>> {
+        let events = self.client.events();
+        self.client.call::<own::VolumeEventRegister>(&(None,)).map_err(only_cenoted("volume events"))?;
+        Ok(Box::new(RemoteWatch { events, event_in: events::volume_event }))
     }
 
     fn watch_pools(&self) -> Result<Box<dyn Watch<PoolEvent>>> {
@@ -139,6 +150,17 @@ impl Connection for Remote {
             persistent: self.client.call::<calls::StoragePoolIsPersistent>(&(pool.clone(),))?.0 != 0,
             autostart: self.client.call::<calls::StoragePoolGetAutostart>(&(pool,))?.0 != 0,
         })
+    }
+
+    fn pool_health(&self, pool: &PoolRef) -> Result<Option<Health>> {
+        let Ok((health,)) = self.client.call::<own::Health>(&(pool.clone().into(),)) else { return Ok(None) };
+        let age = Duration::from_millis(health.age);
+        let answering = match health.answering {
+            0 => Answering::Yes,
+            1 => Answering::Slowly,
+            _ => Answering::NotSince(Instant::now().checked_sub(age).unwrap_or_else(Instant::now)),
+        };
+        Ok(Some(Health { answering, age }))
     }
 
     fn pool_xml(&self, pool: &PoolRef, which: Which) -> Result<String> {
@@ -390,9 +412,9 @@ impl<E> Watch<E> for RemoteWatch<E> {
 }
 
 /// libvirt's daemons do not know Cenote's own program.
-fn no_jobs(error: Error) -> Error {
-    if error.code != Code::Rpc {
-        return error;
+fn only_cenoted(has: &str) -> impl Fn(Error) -> Error {
+    move |error| match error.code {
+        Code::Rpc => Error::new(Code::NoSupport, format!("{has} are cenoted's, and this daemon is none")),
+        _ => error,
     }
-    Error::new(Code::NoSupport, "jobs are cenoted's, and this daemon is none")
 }

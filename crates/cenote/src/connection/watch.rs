@@ -2,13 +2,14 @@
 //! state again and again. Refreshes leave no trace in it and are not seen.
 
 use super::Watch;
-use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets, PoolRun, SecretStore};
+use cenote_engine::{Access, Engine, Layout, NoSecrets, PoolRun, SecretStore, Setup};
 use cenote_host::Host;
 use cenote_model::event::{PoolChange, PoolEvent, SecretChange, SecretEvent};
 use cenote_model::secret::{SecretFilter, SecretId};
 use cenote_model::{Name, Result, Uuid};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,6 +59,19 @@ impl<S: Sight> Watch<S::Event> for StateWatch<S> {
     }
 }
 
+/// The events of an engine in this process.
+pub(super) struct EngineWatch<E> {
+    /// It lives as long as somebody watches it.
+    pub(super) _engine: Arc<Engine>,
+    pub(super) events: Receiver<E>,
+}
+
+impl<E> Watch<E> for EngineWatch<E> {
+    fn next(&mut self, within: Duration) -> Result<Option<E>> {
+        Ok(self.events.recv_timeout(within).ok())
+    }
+}
+
 /// What is seen of a pool.
 #[derive(PartialEq, Eq)]
 pub(super) struct PoolSight {
@@ -71,8 +85,7 @@ impl Sight for PoolSight {
     type Event = PoolEvent;
 
     fn look(layout: &Layout) -> Result<BTreeMap<Uuid, PoolSight>> {
-        let engine =
-            Engine::open(layout.clone(), Host::new(), Arc::new(NoSecrets), Access::Read, Jobs::default())?;
+        let engine = Engine::open(Setup::new(layout.clone(), Arc::new(NoSecrets), Access::Read))?;
         let mut seen = BTreeMap::new();
         for pool in engine.pools() {
             let info = engine.pool_info(&pool)?;
@@ -119,7 +132,7 @@ impl Sight for SecretSight {
     type Event = SecretEvent;
 
     fn look(layout: &Layout) -> Result<BTreeMap<Uuid, SecretSight>> {
-        let store = SecretStore::open(layout, Access::Read)?;
+        let store = SecretStore::open(layout, &Host::new(), Access::Read)?;
         let sight = |id: SecretId| -> Result<(Uuid, SecretSight)> {
             let definition = store.def(&id.uuid)?.to_xml();
             Ok((id.uuid, SecretSight { definition, value: store.value_written(&id.uuid), id }))

@@ -1,17 +1,17 @@
 //! The calls, one by one: what comes over the wire, as a call of the engine, and back. Those about the connection are
 //! here, and so are streams and Cenote's own program.
 
+mod own;
 mod secrets;
 mod storage;
 
 use crate::client::{Client, EventKind, Rights, Service, rpc_error};
 use crate::streams::{self, Outgoing};
-use cenote_engine::JobInfo;
 use cenote_model::{Code, Domain, Error, Result};
 use cenote_rpc::Call;
 use cenote_rpc::flags;
-use cenote_rpc::frame::Header;
-use cenote_rpc::own::{self, JobRecord};
+use cenote_rpc::frame::{self, Header};
+use cenote_rpc::own::PROGRAM as OWN_PROGRAM;
 use cenote_rpc::procedures::{Procedure, calls};
 use cenote_rpc::xdr::{self, MAX_LIST};
 use std::sync::Arc;
@@ -35,8 +35,8 @@ fn run<C: Call>(payload: &[u8], call: impl FnOnce(C::Args) -> Result<C::Ret>) ->
 
 /// Answers a call.
 pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Result<Answer> {
-    if header.program == own::PROGRAM {
-        return Ok(Answer { payload: own_call(client, header.procedure, payload)?, download: None });
+    if header.program == OWN_PROGRAM {
+        return Ok(Answer { payload: own::answer(client, header.procedure, payload)?, download: None });
     }
     let procedure = Procedure::from_number(header.procedure).ok_or_else(|| unknown(header.procedure))?;
     let needs_open = !matches!(
@@ -80,31 +80,12 @@ pub(crate) fn answer(client: &Arc<Client>, header: Header, payload: &[u8]) -> Re
     Ok(Answer { payload, download })
 }
 
-fn own_call(client: &Client, procedure: i32, payload: &[u8]) -> Result<Vec<u8>> {
-    let jobs = client.server.engine.jobs();
-    match procedure {
-        own::Version::NUMBER => {
-            run::<own::Version>(payload, |()| Ok((env!("CARGO_PKG_VERSION").to_owned(),)))
-        }
-        _ if !client.is_open() => Err(not_open()),
-        own::JobList::NUMBER => run::<own::JobList>(payload, |()| {
-            let record = |job: JobInfo| JobRecord {
-                id: job.id,
-                what: job.what,
-                done: job.progress.done,
-                total: job.progress.total,
-                elapsed: job.elapsed.as_millis() as u64,
-            };
-            Ok((jobs.list().into_iter().map(record).collect(),))
-        }),
-        own::JobCancel::NUMBER => match client.rights() {
-            Rights::Reading => {
-                Err(Error::new(Code::OperationDenied, "read only access prevents cancelling a job"))
-            }
-            Rights::Everything => run::<own::JobCancel>(payload, |(id,)| jobs.cancel(id)),
-        },
-        other => Err(rpc_error(format!("unknown procedure: {other}"))),
-    }
+/// True for a call that changes nothing, so that it may be answered twice.
+pub(crate) fn only_looks(header: Header) -> bool {
+    header.program == frame::REMOTE
+        && Procedure::from_number(header.procedure).is_some_and(|procedure| {
+            matches!(subject(procedure), Subject::Storage) && procedure.refused_to_readers().is_none()
+        })
 }
 
 /// What every connection of libvirt's could have, and one to storage has not, is refused in its words.

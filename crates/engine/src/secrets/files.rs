@@ -3,13 +3,13 @@
 
 use super::seal::Seal;
 use crate::{Layout, state};
-use cenote_host::{SecretValue, create_private_dir, sync_folder};
+use cenote_host::{SecretValue, System};
 use cenote_model::flags::Validate;
 use cenote_model::secret::SecretDef;
 use cenote_model::{Code, Domain, Error, Result, Uuid};
-use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The largest file of a value that is read, in bytes: 64 KiB, encrypted and in base64, are less.
@@ -18,13 +18,18 @@ const PLAIN: &str = "base64";
 const SEALED: &str = "aes256cbc";
 
 pub(super) struct SecretFiles {
+    system: Arc<dyn System>,
     folder: PathBuf,
     seal: Option<Seal>,
 }
 
 impl SecretFiles {
-    pub(super) fn of(layout: &Layout) -> Result<SecretFiles> {
-        Ok(SecretFiles { folder: layout.secrets().to_owned(), seal: Seal::of(layout)? })
+    pub(super) fn of(system: &Arc<dyn System>, layout: &Layout) -> Result<SecretFiles> {
+        Ok(SecretFiles {
+            system: Arc::clone(system),
+            folder: layout.secrets().to_owned(),
+            seal: Seal::of(layout)?,
+        })
     }
 
     fn path(&self, uuid: &Uuid, ending: &str) -> PathBuf {
@@ -39,17 +44,19 @@ impl SecretFiles {
     /// Removes what was being written, values whose definition is gone, and those in a form that has been replaced, when a
     /// daemon was killed.
     pub(super) fn sweep(&self) {
-        state::sweep(&self.folder);
+        state::sweep(&*self.system, &self.folder);
         let [current, other] = self.endings();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let path = entry.path();
+        for name in self.system.names(&self.folder).unwrap_or_default() {
+            let path = self.folder.join(name);
             let ending = path.extension().and_then(|ending| ending.to_str());
             let uuid = path.file_stem().and_then(|stem| stem.to_str()).and_then(Uuid::parse);
             let (Some(uuid), Some(ending @ (PLAIN | SEALED))) = (uuid, ending) else { continue };
             // What cannot be looked at is not gone.
-            let is_orphan = matches!(self.path(&uuid, "xml").try_exists(), Ok(false));
-            if is_orphan || (ending == other && self.path(&uuid, current).exists()) {
-                let _ = fs::remove_file(path);
+            let is_orphan = matches!(self.system.exists(&self.path(&uuid, "xml")), Ok(false));
+            if is_orphan
+                || (ending == other && matches!(self.system.exists(&self.path(&uuid, current)), Ok(true)))
+            {
+                let _ = self.system.remove(&path);
             }
         }
     }
@@ -57,12 +64,14 @@ impl SecretFiles {
     /// The definitions that can be read, and why others cannot.
     pub(super) fn definitions(&self) -> Result<(Vec<SecretDef>, Vec<Error>)> {
         let parse = |text: &str| SecretDef::from_xml(text, Validate::Lax);
-        state::read_all(&self.folder, parse, |def, name, shown| match def.uuid.to_string() == name {
-            true => Ok(()),
-            false => Err(Error::new(
-                Code::Internal,
-                format!("<uuid> does not match secret file name '{}'", shown.display()),
-            )),
+        state::read_all(&*self.system, &self.folder, parse, |def, name, shown| {
+            match def.uuid.to_string() == name {
+                true => Ok(()),
+                false => Err(Error::new(
+                    Code::Internal,
+                    format!("<uuid> does not match secret file name '{}'", shown.display()),
+                )),
+            }
         })
     }
 
@@ -72,7 +81,7 @@ impl SecretFiles {
             self.save_value(&def.uuid, value)?;
         }
         self.create_folder()?;
-        state::write(&self.path(&def.uuid, "xml"), def.to_xml()).inspect_err(|_| {
+        state::write(&*self.system, &self.path(&def.uuid, "xml"), def.to_xml()).inspect_err(|_| {
             if value.is_some() {
                 let _ = self.unlink(&def.uuid, &[PLAIN, SEALED]);
             }
@@ -87,7 +96,7 @@ impl SecretFiles {
             None => value.to_base64(),
         };
         let [ending, other] = self.endings();
-        state::write(&self.path(uuid, ending), text.expose())?;
+        state::write(&*self.system, &self.path(uuid, ending), text.expose())?;
         self.unlink(uuid, &[other])
     }
 
@@ -96,7 +105,7 @@ impl SecretFiles {
         // After a crash between writing a value and removing its other form, the one now written is the newer one.
         for ending in self.endings() {
             let path = self.path(uuid, ending);
-            let text = match SecretValue::read_file(&path, MAX_FILE) {
+            let text = match self.system.read_secret(&path, MAX_FILE) {
                 Ok(text) if text.expose().is_empty() => continue,
                 Ok(text) => text,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -125,7 +134,7 @@ impl SecretFiles {
 
     /// When the value was written.
     pub(super) fn value_written(&self, uuid: &Uuid) -> Option<SystemTime> {
-        [PLAIN, SEALED].iter().find_map(|ending| self.path(uuid, ending).metadata().ok()?.modified().ok())
+        [PLAIN, SEALED].iter().find_map(|ending| self.system.modified(&self.path(uuid, ending)).ok())
     }
 
     /// Removes a definition and its value. The definition goes first: a value without one is swept if this is not the end
@@ -138,20 +147,24 @@ impl SecretFiles {
     fn unlink(&self, uuid: &Uuid, endings: &[&str]) -> Result<()> {
         for ending in endings {
             let path = self.path(uuid, ending);
-            match fs::remove_file(&path) {
+            match self.system.remove(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::system(format!("cannot unlink '{}'", path.display()), &e));
                 }
                 _ => {}
             }
         }
-        sync_folder(&self.folder)
-            .map_err(|e| Error::system(format!("cannot sync directory '{}'", self.folder.display()), &e))
+        match self.system.sync(&self.folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::system(format!("cannot sync directory '{}'", self.folder.display()), &e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The directory of secrets is its owner's alone, as libvirt makes it.
     fn create_folder(&self) -> Result<()> {
-        create_private_dir(&self.folder).map_err(|e| {
+        self.system.create_private_dir(&self.folder).map_err(|e| {
             Error::system(format!("cannot create config directory '{}'", self.folder.display()), &e)
         })
     }

@@ -6,10 +6,9 @@
 mod files;
 mod seal;
 
-use crate::state::StateLock;
-use crate::{Access, Events, Layout};
+use crate::{Access, Events, Layout, state};
 use cenote_backend::{Secrets, no_secret};
-use cenote_host::{SecretValue, create_private_dir};
+use cenote_host::{Host, LockFile, SecretValue, System};
 use cenote_model::auth::SecretRef;
 use cenote_model::event::{SecretChange, SecretEvent};
 use cenote_model::flags::Validate;
@@ -35,7 +34,7 @@ pub struct SecretStore {
     secrets: Mutex<BTreeMap<Uuid, Secret>>,
     events: Events<SecretEvent>,
     /// Held while secrets may be changed.
-    lock: Option<StateLock>,
+    lock: Mutex<Option<LockFile>>,
 }
 
 struct Secret {
@@ -46,11 +45,11 @@ struct Secret {
 
 impl SecretStore {
     /// Reads the secrets on disk.
-    pub fn open(layout: &Layout, access: Access) -> Result<SecretStore> {
-        let files = SecretFiles::of(layout)?;
+    pub fn open(layout: &Layout, host: &Host, access: Access) -> Result<SecretStore> {
+        let files = SecretFiles::of(host.system(), layout)?;
         let lock = match access {
             Access::Read => None,
-            Access::Write => Some(take_lock(layout)?),
+            Access::Write => Some(take_lock(&**host.system(), layout)?),
         };
         let (defs, bad) = files.definitions()?;
         // Who only looks is not told again and again.
@@ -59,7 +58,12 @@ impl SecretStore {
             files.sweep();
         }
         let secrets = defs.into_iter().map(|def| (def.uuid, Secret { def, value: None })).collect();
-        Ok(SecretStore { files, secrets: Mutex::new(secrets), events: Events::default(), lock })
+        Ok(SecretStore {
+            files,
+            secrets: Mutex::new(secrets),
+            events: Events::default(),
+            lock: Mutex::new(lock),
+        })
     }
 
     /// What happens to secrets from now on.
@@ -204,15 +208,24 @@ impl SecretStore {
 
     /// The secrets, to be changed.
     fn change(&self) -> Result<MutexGuard<'_, BTreeMap<Uuid, Secret>>> {
-        match self.lock {
+        match *lock(&self.lock) {
             Some(_) => Ok(self.lock()),
             None => Err(Error::new(Code::Internal, "the secrets have been opened for reading")),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Secret>> {
-        self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.secrets)
     }
+
+    /// Gives up the lock on the secrets. Nothing may be changed after that.
+    pub fn release(&self) {
+        lock(&self.lock).take();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Secrets for SecretStore {
@@ -236,20 +249,21 @@ pub struct SecretsOnDisk(pub Layout);
 
 impl Secrets for SecretsOnDisk {
     fn value(&self, secret: &SecretRef, kind: UsageKind) -> Result<SecretValue> {
-        Secrets::value(&SecretStore::open(&self.0, Access::Read)?, secret, kind)
+        Secrets::value(&SecretStore::open(&self.0, &Host::new(), Access::Read)?, secret, kind)
     }
 
     fn of_volume(&self, path: &str) -> Option<Uuid> {
-        SecretStore::open(&self.0, Access::Read).ok()?.of_volume(path)
+        SecretStore::open(&self.0, &Host::new(), Access::Read).ok()?.of_volume(path)
     }
 }
 
 /// Takes the lock, in a directory that is its owner's alone: whoever could open the file could hold it.
-fn take_lock(layout: &Layout) -> Result<StateLock> {
+fn take_lock(system: &dyn System, layout: &Layout) -> Result<LockFile> {
     let folder = layout.secrets_run();
-    create_private_dir(folder)
+    system
+        .create_private_dir(folder)
         .map_err(|e| Error::system(format!("cannot create state directory '{}'", folder.display()), &e))?;
-    StateLock::take(folder)
+    state::lock(system, folder)
 }
 
 /// Refuses a secret that is for something else. One without a usage may be used for anything.
