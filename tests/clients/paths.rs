@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{am_root, have, in_place_of_system};
+use cenote_test_support::{am_root, have, in_place_of_system, run};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -16,12 +16,14 @@ const ASK: &str = "\"$1\" 2>\"$0/log\" & daemon=$!; \
     for i in $(seq 100); do virsh -c \"storage:///$2\" uri >\"$0/uri\" 2>&1 && break; sleep 0.1; done; cat \"$0/uri\"; \
     virsh -c \"storage:///$2\" pool-define-as p dir --target \"$0/pool\" && \
     virsh -c \"storage:///$2\" pool-start p --build && virsh -c \"storage:///$2\" vol-create-as p v 1M && \
-    virsh -c \"secret:///$2?mode=direct\" secret-list; asked=$?; kill $daemon; wait $daemon; exit $asked";
+    virsh -c \"secret:///$2?mode=direct\" secret-list; asked=$?; kill $daemon; wait $daemon || \
+    cat \"$0/log\" >&2; exit $asked";
 
 fn program(folder: &Path) -> String {
     // Where everybody may run it.
     let program = folder.join("cenoted");
-    fs::copy(env!("CARGO_BIN_EXE_cenoted"), &program).unwrap();
+    // Written by this process it could be busy: the other test's children hold what is open when they are started.
+    run("cp", &[env!("CARGO_BIN_EXE_cenoted"), program.to_str().unwrap()]);
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     program.to_str().unwrap().to_owned()
 }
@@ -45,7 +47,7 @@ fn a_user_s_daemon() {
         chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
         path
     };
-    let (home, run) = (place("home"), place("run"));
+    let (home, runtime) = (place("home"), place("run"));
     let output = Command::new("setpriv")
         .args([
             "--reuid",
@@ -61,15 +63,15 @@ fn a_user_s_daemon() {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("HOME", &home)
-        .env("XDG_RUNTIME_DIR", &run)
+        .env("XDG_RUNTIME_DIR", &runtime)
         .output()
         .unwrap();
     assert!(said(&output).starts_with("storage:///session\n"));
     assert!(home.join(".config/libvirt/storage/p.xml").exists());
     assert!(home.join("pool/v").exists());
     // The state of what is active is where libvirt's session daemon has it.
-    assert!(run.join("libvirt/storage/run/p.xml").exists());
-    assert!(!run.join("libvirt/virtstoraged-sock").exists(), "its sockets are left behind");
+    assert!(runtime.join("libvirt/storage/run/p.xml").exists());
+    assert!(!runtime.join("libvirt/virtstoraged-sock").exists(), "its sockets are left behind");
 }
 
 #[test]

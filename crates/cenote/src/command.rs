@@ -191,7 +191,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "Storage Pool", keyword: "pool", commands: pool::COMMANDS },
     Group { name: "Storage Volume", keyword: "volume", commands: volume::COMMANDS },
     Group { name: "Secret", keyword: "secret", commands: secret::COMMANDS },
-    Group { name: "Job", keyword: "job", commands: job::COMMANDS },
+    Group { name: "Jobs and Events", keyword: "job", commands: job::COMMANDS },
     Group { name: "Host", keyword: "host", commands: host::COMMANDS },
     Group { name: "Cenote itself", keyword: "cenote", commands: own::COMMANDS },
 ];

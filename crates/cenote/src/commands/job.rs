@@ -1,5 +1,6 @@
-//! Commands about long work: Cenote's own.
+//! Commands about long work, and about what happens to volumes: Cenote's own.
 
+use super::event;
 use crate::command::{Arguments, Command, Opt, Run, Session};
 use crate::failure::{Context, Failure, Outcome};
 use cenote_engine::JobInfo;
@@ -7,6 +8,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        name: "event",
+        help: "Volume Events",
+        about: "List event types, or wait for volumes to appear, go or change, by whoever's doing",
+        options: &event::OPTIONS,
+        run: Run::Read(event::run),
+    },
     Command {
         name: "job-abort",
         help: "ask a job to stop",

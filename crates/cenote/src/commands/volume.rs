@@ -1,6 +1,5 @@
 //! Commands about volumes.
 
-use super::event;
 use super::transfer::{receive, send};
 use super::{
     FILE, POOL, VALIDATE, WRAP, XPATH, pool_option, pretty, print_xml, read_xml_file, size_option,
@@ -33,13 +32,6 @@ const fn vol(help: &'static str) -> Opt {
 }
 
 pub(crate) const COMMANDS: &[Command] = &[
-    Command {
-        name: "event",
-        help: "Volume Events",
-        about: "List event types, or wait for volumes to appear, go or change, by whoever's doing",
-        options: &event::OPTIONS,
-        run: Run::Read(event::run),
-    },
     Command {
         name: "vol-clone",
         help: "clone a volume.",
