@@ -81,11 +81,11 @@ struct Record {
 }
 
 /// What has been told to whoever waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum Told {
     Nothing,
     ToAskAgain,
-    ThatItIsGivenUp,
+    ThatItIsGivenUp(Error),
 }
 
 impl Default for Visits {
@@ -128,16 +128,22 @@ impl Visits {
         let mut overdue = Vec::new();
         for record in under_way.iter_mut().filter(|record| record.purpose != Purpose::Pulse) {
             let silence = record.job.as_ref().map_or_else(|| record.since.elapsed(), |job| job.silence());
-            if limit.is_some_and(|limit| silence >= limit) && record.told < Told::ThatItIsGivenUp {
-                record.told = Told::ThatItIsGivenUp;
+            if matches!(record.told, Told::ThatItIsGivenUp(_)) {
+                continue;
+            }
+            if limit.is_some_and(|limit| silence >= limit) {
                 let since = Instant::now().checked_sub(silence).unwrap_or(record.since);
                 *answering = Answering::NotSince(since);
                 let error = silent(pool, since, record.job.as_deref());
                 if let Some(job) = &record.job {
                     job.give_up(error.clone());
                 }
+                record.told = Told::ThatItIsGivenUp(error.clone());
                 overdue.push(Overdue { thread: record.thread, verdict: Verdict::GivenUp(error) });
-            } else if record.purpose == Purpose::Look && silence >= LOOK && record.told < Told::ToAskAgain {
+            } else if record.purpose == Purpose::Look
+                && silence >= LOOK
+                && matches!(record.told, Told::Nothing)
+            {
                 record.told = Told::ToAskAgain;
                 if *answering == Answering::Yes {
                     *answering = Answering::Slowly;
@@ -176,6 +182,10 @@ impl Visits {
     fn attach(&self, id: u64, job: &Arc<Job>) {
         job.alive();
         if let Some(record) = self.lock().under_way.iter_mut().find(|record| record.id == id) {
+            // It came out of its silence when nobody waited for it any more.
+            if let Told::ThatItIsGivenUp(why) = &record.told {
+                job.give_up(why.clone());
+            }
             record.job = Some(Arc::clone(job));
         }
     }

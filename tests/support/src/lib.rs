@@ -5,12 +5,14 @@
 
 mod cenote;
 mod cenoted;
+mod faulty;
 mod libvirtd;
 pub mod lines;
 mod virsh;
 
 pub use cenote::Cenote;
 pub use cenoted::Cenoted;
+pub use faulty::{Call, Fault, FaultyFs};
 pub use libvirtd::{Libvirtd, in_place_of_system, virsh_with_qemu};
 pub use virsh::{of_driver, virsh};
 
