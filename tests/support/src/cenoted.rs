@@ -1,6 +1,7 @@
 //! The daemon under test.
 
 use crate::virsh::{stop, virsh};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -62,6 +63,22 @@ impl Cenoted {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it tells Prometheus.
+    pub fn metrics(&self) -> String {
+        let mut stream = UnixStream::connect(self.prefix.join("run/libvirt/cenote-metrics-sock")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: cenoted\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The value of a metric, with its labels as they are written.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().unwrap())
     }
 
     /// Runs virsh against it.
