@@ -23,7 +23,7 @@ use proptest::sample::select;
 
 /// Text that XML can carry, with everything in it that has to be escaped.
 fn text() -> impl Strategy<Value = String> {
-    "[ -~¡-\u{2fff}]{1,24}"
+    "[\t\n\r -~¡-\u{2fff}]{1,24}"
 }
 
 fn name() -> impl Strategy<Value = String> {

@@ -49,9 +49,9 @@ impl Writer {
         self.out.extend(std::iter::repeat_n(' ', self.indent));
     }
 
-    fn escaped(&mut self, value: impl Display) {
+    fn escaped(&mut self, value: impl Display, place: Place) {
         // Writing into a String cannot fail.
-        let _ = write!(Escape(&mut self.out), "{value}");
+        let _ = write!(Escape(&mut self.out, place), "{value}");
     }
 }
 
@@ -68,7 +68,7 @@ impl Open<'_> {
         self.writer.out.push(' ');
         self.writer.out.push_str(name);
         self.writer.out.push_str("='");
-        self.writer.escaped(value);
+        self.writer.escaped(value, Place::Attribute);
         self.writer.out.push('\'');
         self
     }
@@ -89,7 +89,7 @@ impl Open<'_> {
     /// Ends it around text.
     pub fn content(self, value: impl Display) {
         self.writer.out.push('>');
-        self.writer.escaped(value);
+        self.writer.escaped(value, Place::Text);
         self.end();
     }
 
@@ -121,8 +121,16 @@ impl Open<'_> {
     }
 }
 
-/// Escapes as libvirt does; control characters that XML 1.0 cannot carry are dropped.
-struct Escape<'o>(&'o mut String);
+/// Where a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Attribute,
+    Text,
+}
+
+/// Escapes as libvirt does, and white space that would not be read again as it was; control characters that XML 1.0
+/// cannot carry are dropped.
+struct Escape<'o>(&'o mut String, Place);
 
 impl Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
@@ -133,7 +141,11 @@ impl Write for Escape<'_> {
                 '&' => self.0.push_str("&amp;"),
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&apos;"),
-                '\t' | '\n' | '\r' => self.0.push(c),
+                // What a reader would make a space, or a line's end, of.
+                '\t' if self.1 == Place::Attribute => self.0.push_str("&#9;"),
+                '\n' if self.1 == Place::Attribute => self.0.push_str("&#10;"),
+                '\r' => self.0.push_str("&#13;"),
+                '\t' | '\n' => self.0.push(c),
                 c if c < ' ' || c == '\u{fffe}' || c == '\u{ffff}' => {}
                 c => self.0.push(c),
             }
@@ -149,15 +161,15 @@ mod tests {
     #[test]
     fn layout() {
         let mut w = Writer::new();
-        w.element("a").attr("x", "1'2").children(|w| {
-            w.text("b", "<&>");
+        w.element("a").attr("x", "1'2\t\n").children(|w| {
+            w.text("b", "<&>\t\r");
             w.element("c").children_or_empty(|_| {});
             w.element("d").children_or_empty(|w| w.text("e", 1));
             w.bytes("f", 7);
         });
         assert_eq!(
             w.finish(),
-            "<a x='1&apos;2'>\n  <b>&lt;&amp;&gt;</b>\n  <c/>\n  <d>\n    <e>1</e>\n  </d>\n  <f unit='bytes'>7</f>\n</a>\n"
+            "<a x='1&apos;2&#9;&#10;'>\n  <b>&lt;&amp;&gt;\t&#13;</b>\n  <c/>\n  <d>\n    <e>1</e>\n  </d>\n  <f unit='bytes'>7</f>\n</a>\n"
         );
     }
 }
