@@ -361,11 +361,12 @@ impl Engine {
             self.build(entry, visit, overwrite)?;
             visit.goes_on(job);
         }
-        visit.start(job)?;
-        undo.push(|| drop(visit.stop(&Job::new(0, "undoing a start"))));
+        // Noted before it is done, so that what a daemon that is killed has started is found again.
         let def = entry.with(|state| state.def.clone());
         state::save_active(self.system(), &self.layout, &def)?;
         undo.push(|| state::remove_active(self.system(), &self.layout, entry.name()));
+        visit.start(job)?;
+        undo.push(|| drop(visit.stop(&Job::new(0, "undoing a start"))));
         entry.change(|state| state.backend = Some(Arc::clone(visit.backend())));
         // From before the volumes are read, so that nothing is missed.
         let watch = self.begin_watch(entry, visit.backend());

@@ -267,6 +267,11 @@ impl PoolEntry {
         })
     }
 
+    /// Refuses to begin what a pool that is being stopped would not wait for.
+    pub(crate) fn must_be_active(&self, state: &PoolState) -> Result<()> {
+        if state.run == PoolRun::Active { Ok(()) } else { Err(self.not_active()) }
+    }
+
     /// Goes to the storage of an active pool.
     pub(crate) fn visit(self: &Arc<PoolEntry>, purpose: Purpose) -> Result<Visit> {
         Visit::begin(self, self.active()?, purpose)

@@ -202,9 +202,12 @@ pub(crate) fn save_definition(system: &dyn System, layout: &Layout, def: &PoolDe
 /// Removes a definition and its link.
 pub(crate) fn remove_definition(system: &dyn System, layout: &Layout, pool: &Name) -> Result<()> {
     set_autostart(system, layout, pool, false)?;
-    system
-        .remove(&layout.config_file(pool))
-        .map_err(|_| Error::new(Code::Internal, format!("cannot remove config for {pool}")))
+    let removed = match system.remove(&layout.config_file(pool)) {
+        // What is gone already need not be removed.
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => system.sync(layout.config()),
+    };
+    removed.map_err(|_| Error::new(Code::Internal, format!("cannot remove config for {pool}")))
 }
 
 /// Notes that a pool is active.
@@ -234,20 +237,28 @@ pub(crate) fn set_autostart(
     autostart: bool,
 ) -> Result<()> {
     let (link, target) = (layout.autostart_link(pool), layout.config_file(pool));
+    let folder = layout.autostart();
+    // What is so already may not be on the medium yet.
     if autostart {
-        create_dirs(system, &layout.autostart())?;
-        if is_autostart(system, layout, pool) {
-            return Ok(());
-        }
-        return system.symlink(&target, &link).map_err(|e| {
+        create_dirs(system, &folder)?;
+        let linked = match is_autostart(system, layout, pool) {
+            true => Ok(()),
+            false => system.symlink(&target, &link),
+        };
+        return linked.and_then(|()| system.sync(&folder)).map_err(|e| {
             Error::system(
                 format!("Failed to create symlink '{}' to '{}'", link.display(), target.display()),
                 &e,
             )
         });
     }
-    match system.remove(&link) {
-        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+    let is_gone = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let removed = match system.remove(&link) {
+        Err(e) if !is_gone(&e) => Err(e),
+        _ => system.sync(&folder),
+    };
+    match removed {
+        Err(e) if !is_gone(&e) => {
             Err(Error::system(format!("Failed to delete symlink '{}'", link.display()), &e))
         }
         _ => Ok(()),

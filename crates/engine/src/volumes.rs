@@ -336,6 +336,7 @@ impl Engine {
     ) -> Result<VolumeRef> {
         let name = planned.name.clone();
         entry.change(|state| {
+            entry.must_be_active(state)?;
             if state.volumes.contains_key(&name) {
                 return Err(Error::new(Code::StorageVolExist, format!("'{name}'")));
             }
@@ -397,6 +398,7 @@ impl Busy {
 
     fn take(entry: &Arc<PoolEntry>, name: &Name, may: impl FnOnce(u32) -> Result<()>) -> Result<Busy> {
         entry.change(|state| {
+            entry.must_be_active(state)?;
             let volume = state.volumes.get_mut(name).ok_or_else(|| no_such_name(name.as_str()))?;
             let others = match volume.used {
                 Use::Building => {
