@@ -322,7 +322,7 @@ impl Client {
             4..=6 => drop(
                 self.attempt(&format!("starting {any}"), |_| engine.start_pool(&self.pool(&any)?, BUILD)),
             ),
-            7 => drop(self.attempt(&format!("stopping {any}"), |_| engine.stop_pool(&self.pool(&any)?))),
+            7 => _ = self.attempt(&format!("stopping {any}"), |_| engine.stop_pool(&self.pool(&any)?)),
             8..=11 => {
                 let xml = format!(
                     "<volume><name>{name}</name><capacity>{capacity}</capacity><allocation>0</allocation></volume>"
@@ -360,7 +360,7 @@ impl Client {
                 model().volume(&to, &clone).change(Some(copied), outcome);
             }
             16 => {
-                drop(self.attempt(&format!("refreshing {any}"), |_| engine.refresh_pool(&self.pool(&any)?)))
+                _ = self.attempt(&format!("refreshing {any}"), |_| engine.refresh_pool(&self.pool(&any)?));
             }
             17 => {
                 let wanted = self.machine.below(2) == 0;
