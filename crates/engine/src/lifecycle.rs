@@ -82,7 +82,8 @@ impl Engine {
         let defining = self.define();
         self.claim_inactive(&entry, "is still active")?;
         let removed = state::remove_definition(self.system(), &self.layout, entry.name());
-        if removed.is_ok() {
+        // What is gone from the disk, though it could not be synced, is not kept: it would be lost later.
+        if removed.is_ok() || !state::is_defined(self.system(), &self.layout, entry.name()) {
             self.registry_mut().remove(&entry.uuid());
         }
         entry.change(|state| state.run = PoolRun::Inactive);

@@ -86,6 +86,12 @@ impl Cenoted {
         virsh(&self.uri(), "virtstoraged-sock", args)
     }
 
+    /// Kills it.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Ends it with SIGTERM. Says whether it ended by itself within this time.
     pub fn stop(mut self, within: Duration) -> bool {
         stop(&mut self.child, within)

@@ -8,12 +8,16 @@ mod cenoted;
 mod faulty;
 mod libvirtd;
 pub mod lines;
+mod possible;
+mod session;
 mod virsh;
 
 pub use cenote::Cenote;
 pub use cenoted::Cenoted;
 pub use faulty::{Call, Fault, FaultyFs};
 pub use libvirtd::{Libvirtd, in_place_of_system, virsh_with_qemu};
+pub use possible::{Outcome, Possible};
+pub use session::Session;
 pub use virsh::{of_driver, virsh};
 
 use std::io::Write;

@@ -159,13 +159,15 @@ impl SecretStore {
     pub fn undefine(&self, uuid: &Uuid) -> Result<()> {
         let mut secrets = self.change()?;
         let secret = secrets.get(uuid).ok_or_else(|| no_secret(&SecretRef::Uuid(*uuid)))?;
-        if !secret.def.ephemeral {
-            self.files.remove(uuid)?;
+        let removed = if secret.def.ephemeral { Ok(()) } else { self.files.remove(uuid) };
+        // What is gone from the disk, though it could not be synced, is not kept: a new value would be lost.
+        if removed.is_err() && self.files.has(uuid) {
+            return removed;
         }
         let id = secret.def.id();
         secrets.remove(uuid);
         self.events.emit(&SecretEvent { secret: id, change: SecretChange::Undefined });
-        Ok(())
+        removed
     }
 
     /// Sets the value.

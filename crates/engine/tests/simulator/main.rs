@@ -13,8 +13,10 @@ use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets, PoolRun, SecretStor
 use cenote_host::{Host, SecretValue};
 use cenote_model::flags::{BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate};
 use cenote_model::{Code, Error, Name, PoolRef, Result, Uuid, VolumeRef};
+use cenote_test_support::{Outcome, Possible};
 use machine::{Dangers, End, Machine, Shared};
-use model::{Model, Outcome};
+use model::Model;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -180,9 +182,9 @@ impl World {
             let info = known.as_ref().and_then(|pool| daemon.engine.known_pool_info(pool).ok());
             let persistent = info.as_ref().is_some_and(|info| info.persistent);
             let variant = known.as_ref().filter(|_| persistent).map(|pool| variant(&daemon.engine, pool));
-            model.pool(&pool).found(variant, end, &format!("the definition of pool '{pool}'"))?;
+            found(model.pool(&pool), variant, end, &format!("the definition of pool '{pool}'"))?;
             let autostart = info.is_some_and(|info| info.autostart);
-            model.autostart(&pool).found(autostart, end, &format!("the autostart of pool '{pool}'"))?;
+            found(model.autostart(&pool), autostart, end, &format!("the autostart of pool '{pool}'"))?;
         }
         self.check_activity(&daemon)?;
         for pool in names('p').chain(names('t')) {
@@ -193,7 +195,8 @@ impl World {
                 let capacity = pool::capacity(name, &bytes);
                 let capacity =
                     capacity.ok_or_else(|| format!("volume '{name}' of pool '{pool}' is not whole"))?;
-                model.volume(&pool, name).found(
+                found(
+                    model.volume(&pool, name),
                     Some(capacity),
                     end,
                     &format!("volume '{name}' of pool '{pool}'"),
@@ -201,7 +204,7 @@ impl World {
             }
             let known: Vec<_> = model.volumes.keys().filter(|(of, _)| *of == pool).cloned().collect();
             for (_, name) in known.into_iter().filter(|(_, name)| !found.contains(name)) {
-                model.volume(&pool, &name).found(None, end, &format!("volume '{name}' of pool '{pool}'"))?;
+                found(model.volume(&pool, &name), None, end, &format!("volume '{name}' of pool '{pool}'"))?;
             }
         }
         let uuid = Uuid::parse(SECRET).unwrap();
@@ -209,8 +212,22 @@ impl World {
             let value = daemon.secrets.value(&uuid, cenote_engine::Asker::Machine).ok();
             value.map(|value| u32::from_le_bytes(value.expose().try_into().unwrap_or_default()))
         });
-        model.secret().found(secret, end, "the secret")
+        found(model.secret(), secret, end, "the secret")
     }
+}
+
+/// It was found in this state. What a killed daemon left may still be lost with the machine, if it was not done.
+fn found<T: Clone + PartialEq + Debug>(
+    possible: &mut Possible<T>,
+    state: T,
+    end: End,
+    what: &str,
+) -> std::result::Result<(), String> {
+    possible.found(&state, what)?;
+    if end == End::PowerLoss {
+        possible.settle(state);
+    }
+    Ok(())
 }
 
 fn open(machine: &Arc<Machine>) -> Result<Daemon> {
@@ -319,9 +336,9 @@ impl Client {
                 model().pool(&own).change(None, outcome);
                 model().autostart(&own).change(false, outcome);
             }
-            4..=6 => drop(
-                self.attempt(&format!("starting {any}"), |_| engine.start_pool(&self.pool(&any)?, BUILD)),
-            ),
+            4..=6 => {
+                _ = self.attempt(&format!("starting {any}"), |_| engine.start_pool(&self.pool(&any)?, BUILD))
+            }
             7 => _ = self.attempt(&format!("stopping {any}"), |_| engine.stop_pool(&self.pool(&any)?)),
             8..=11 => {
                 let xml = format!(
