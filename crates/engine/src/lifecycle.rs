@@ -82,8 +82,14 @@ impl Engine {
         let defining = self.define();
         self.claim_inactive(&entry, "is still active")?;
         let removed = state::remove_definition(self.system(), &self.layout, entry.name());
-        // What is gone from the disk, though it could not be synced, is not kept: it would be lost later.
-        if removed.is_ok() || !state::is_defined(self.system(), &self.layout, entry.name()) {
+        // What could not be removed for good is put back. Without that nothing is known of it, until the next start.
+        let is_back = removed.is_err() && {
+            let def = entry.with(|state| state.def.clone());
+            state::save_definition(self.system(), &self.layout, &def).is_ok()
+        };
+        if is_back {
+            entry.change(|state| state.autostart = false);
+        } else {
             self.registry_mut().remove(&entry.uuid());
         }
         entry.change(|state| state.run = PoolRun::Inactive);

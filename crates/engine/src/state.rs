@@ -210,11 +210,6 @@ pub(crate) fn remove_definition(system: &dyn System, layout: &Layout, pool: &Nam
     removed.map_err(|_| Error::new(Code::Internal, format!("cannot remove config for {pool}")))
 }
 
-/// False if there is no definition of a pool.
-pub(crate) fn is_defined(system: &dyn System, layout: &Layout, pool: &Name) -> bool {
-    system.exists(&layout.config_file(pool)).unwrap_or(true)
-}
-
 /// Notes that a pool is active.
 pub(crate) fn save_active(system: &dyn System, layout: &Layout, def: &PoolDef) -> Result<()> {
     write(system, &layout.run_file(&def.name), format!("{}{}", warning(def), def.to_state_xml()))

@@ -143,11 +143,6 @@ impl SecretFiles {
         self.unlink(uuid, &["xml", PLAIN, SEALED])
     }
 
-    /// False if there is no definition of it.
-    pub(super) fn has(&self, uuid: &Uuid) -> bool {
-        self.system.exists(&self.path(uuid, "xml")).unwrap_or(true)
-    }
-
     /// Removes files of a secret, those that there are, for good.
     fn unlink(&self, uuid: &Uuid, endings: &[&str]) -> Result<()> {
         for ending in endings {

@@ -160,8 +160,8 @@ impl SecretStore {
         let mut secrets = self.change()?;
         let secret = secrets.get(uuid).ok_or_else(|| no_secret(&SecretRef::Uuid(*uuid)))?;
         let removed = if secret.def.ephemeral { Ok(()) } else { self.files.remove(uuid) };
-        // What is gone from the disk, though it could not be synced, is not kept: a new value would be lost.
-        if removed.is_err() && self.files.has(uuid) {
+        // What could not be removed for good is put back. Without that nothing is known of it, until the next start.
+        if removed.is_err() && self.files.save(&secret.def, None).is_ok() {
             return removed;
         }
         let id = secret.def.id();

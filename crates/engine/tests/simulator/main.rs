@@ -189,8 +189,8 @@ impl World {
         self.check_activity(&daemon)?;
         for pool in names('p').chain(names('t')) {
             let folder = target(&pool);
-            let found = self.machine.list(&folder);
-            for name in found.iter().filter(|name| !name.starts_with(pool::HALF)) {
+            let names = self.machine.list(&folder);
+            for name in names.iter().filter(|name| !name.starts_with(pool::HALF)) {
                 let bytes = self.machine.look(&folder.join(name)).unwrap_or_default();
                 let capacity = pool::capacity(name, &bytes);
                 let capacity =
@@ -203,7 +203,7 @@ impl World {
                 )?;
             }
             let known: Vec<_> = model.volumes.keys().filter(|(of, _)| *of == pool).cloned().collect();
-            for (_, name) in known.into_iter().filter(|(_, name)| !found.contains(name)) {
+            for (_, name) in known.into_iter().filter(|(_, name)| !names.contains(name)) {
                 found(model.volume(&pool, &name), None, end, &format!("volume '{name}' of pool '{pool}'"))?;
             }
         }
