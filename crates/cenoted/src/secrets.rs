@@ -11,7 +11,6 @@ use cenote_model::{Code, Domain, Error, Result, Uuid};
 use cenote_rpc::client::Client;
 use cenote_rpc::events::secret_event;
 use cenote_rpc::procedures::{Procedure, TypedParam, calls};
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,32 +78,20 @@ pub(crate) struct SecretDaemon {
     token: Arc<SystemToken>,
 }
 
-/// A connection to it, which ends with the value.
-struct Connection {
-    client: Client,
-    stream: UnixStream,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
 impl SecretDaemon {
     fn connect(
         &self,
         rights: Rights,
         identity: Vec<TypedParam>,
         patience: Option<Duration>,
-    ) -> Result<Connection> {
+    ) -> Result<Client> {
         let open = || {
             let stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(patience)?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(Connection { client: Client::on(stream.try_clone()?)?, stream })
+            Client::on(stream)
         };
-        let connection = open().map_err(|e: std::io::Error| {
+        let client = open().map_err(|e: std::io::Error| {
             let what =
                 format!("cannot reach the daemon that has the secrets, at '{}'", self.socket.display());
             Error::system(what, &e).in_domain(Domain::Secret)
@@ -112,11 +99,11 @@ impl SecretDaemon {
         const READ_ONLY: u32 = 1;
         let flags = if rights == Rights::Reading { READ_ONLY } else { 0 };
         let path = if rustix::process::geteuid().is_root() { "system" } else { "session" };
-        connection.client.call::<calls::AuthList>(&())?;
-        connection.client.call::<calls::ConnectOpen>(&(Some(format!("secret:///{path}")), flags))?;
+        client.call::<calls::AuthList>(&())?;
+        client.call::<calls::ConnectOpen>(&(Some(format!("secret:///{path}")), flags))?;
         // What may be done is for that daemon to say, of whom the call comes from.
-        connection.client.call::<calls::ConnectSetIdentity>(&(identity, 0))?;
-        Ok(connection)
+        client.call::<calls::ConnectSetIdentity>(&(identity, 0))?;
+        Ok(client)
     }
 
     /// Passes a client's call on.
@@ -127,7 +114,7 @@ impl SecretDaemon {
         procedure: Procedure,
         payload: &[u8],
     ) -> Result<Vec<u8>> {
-        self.connect(rights, identity, Some(PATIENCE))?.client.forward(procedure.number(), payload)
+        self.connect(rights, identity, Some(PATIENCE))?.forward(procedure.number(), payload)
     }
 
     fn events(self: &Arc<SecretDaemon>) -> Receiver<SecretEvent> {
@@ -144,12 +131,12 @@ impl SecretDaemon {
 
     /// Passes events on until the daemon goes.
     fn pass_on(&self, to: &Sender<SecretEvent>) -> Passed {
-        let Ok(connection) = self.connect(Rights::Everything, identity::elevated(&self.token), None) else {
+        let Ok(client) = self.connect(Rights::Everything, identity::elevated(&self.token), None) else {
             return Passed::DaemonGone;
         };
-        let events = connection.client.events();
+        let events = client.events();
         for kind in [0, 1] {
-            if connection.client.call::<calls::ConnectSecretEventRegisterAny>(&(kind, None)).is_err() {
+            if client.call::<calls::ConnectSecretEventRegisterAny>(&(kind, None)).is_err() {
                 return Passed::DaemonGone;
             }
         }
@@ -171,8 +158,7 @@ enum Passed {
 
 impl Secrets for SecretDaemon {
     fn value(&self, secret: &SecretRef, kind: UsageKind) -> Result<SecretValue> {
-        let connection = self.connect(Rights::Everything, identity::elevated(&self.token), Some(PATIENCE))?;
-        let client = &connection.client;
+        let client = self.connect(Rights::Everything, identity::elevated(&self.token), Some(PATIENCE))?;
         let (id,) = match secret {
             SecretRef::Uuid(uuid) => client.call::<calls::SecretLookupByUuid>(&(*uuid,))?,
             SecretRef::Usage(id) => {
@@ -185,9 +171,9 @@ impl Secrets for SecretDaemon {
     }
 
     fn of_volume(&self, path: &str) -> Option<Uuid> {
-        let connection =
+        let client =
             self.connect(Rights::Everything, identity::elevated(&self.token), Some(PATIENCE)).ok()?;
         let args = (UsageKind::Volume.number(), path.to_owned());
-        connection.client.call::<calls::SecretLookupByUsage>(&args).ok().map(|(id,)| id.uuid)
+        client.call::<calls::SecretLookupByUsage>(&args).ok().map(|(id,)| id.uuid)
     }
 }

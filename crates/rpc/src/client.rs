@@ -6,6 +6,7 @@ use crate::{WireError, xdr};
 use cenote_model::{Code, Domain, Error, Result};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,9 +15,21 @@ use zeroize::Zeroizing;
 /// So many pieces of a stream wait for being taken; then nothing more is read from the server.
 const MAX_WAITING: usize = 16;
 
-/// A connection to a server.
+/// A connection to a server, which ends with the value and the streams that it has opened.
 pub struct Client {
     shared: Arc<Shared>,
+    line: Arc<Line>,
+}
+
+/// The socket of a connection, if it has one. The thread that reads it does not keep it open.
+struct Line(Option<UnixStream>);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 struct Shared {
@@ -52,6 +65,7 @@ pub enum Piece {
 /// A stream that a call has opened. Dropped before [`finish`](Stream::finish), it is broken off.
 pub struct Stream {
     shared: Arc<Shared>,
+    _line: Arc<Line>,
     header: Header,
     incoming: Receiver<Frame>,
     is_over: bool,
@@ -60,7 +74,8 @@ pub struct Stream {
 impl Client {
     /// A client on a socket that is connected.
     pub fn on(socket: UnixStream) -> io::Result<Client> {
-        Ok(Client::new(socket.try_clone()?, socket))
+        let line = Line(Some(socket.try_clone()?));
+        Ok(Client { line: Arc::new(line), ..Client::new(socket.try_clone()?, socket) })
     }
 
     /// A client on a connection that stands: what comes from the server, and what goes to it.
@@ -75,7 +90,7 @@ impl Client {
             // Who waits finds that nobody will answer.
             *lock(&receiving.waiting) = Waiting { is_over: true, ..Waiting::default() };
         });
-        Client { shared }
+        Client { shared, line: Arc::new(Line(None)) }
     }
 
     /// Calls a procedure and waits for its reply.
@@ -107,7 +122,8 @@ impl Client {
         let (serial, reply) = self.send_call::<C>(args, Some(sender))?;
         let header = header::<C>(Kind::Stream, serial, Status::Continue);
         let opened = result::<C>(reply);
-        let stream = Stream { shared: Arc::clone(&self.shared), header, incoming, is_over: opened.is_err() };
+        let (shared, line) = (Arc::clone(&self.shared), Arc::clone(&self.line));
+        let stream = Stream { shared, _line: line, header, incoming, is_over: opened.is_err() };
         opened.map(|_| stream)
     }
 
