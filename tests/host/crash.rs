@@ -6,13 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use cenote_host::SecretValue;
-use cenote_model::{Error, Uuid};
+use cenote_model::{Domain, Error, Uuid};
 use cenote_rpc::procedures::{SecretId, calls};
 use cenote_test_support::{Cenote, Cenoted, Mounted, Outcome, Possible, Session, am_root, have, run_any};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
@@ -42,27 +41,17 @@ struct Client {
     variant: Possible<Option<u32>>,
     volumes: BTreeMap<(&'static str, String), Volume>,
     secret: Possible<Option<Option<u32>>>,
+    /// How many calls came to which end: done, refused, broken off.
+    calls: [u64; 3],
 }
-
-static DONE: AtomicU64 = AtomicU64::new(0);
-static BROKEN_OFF: AtomicU64 = AtomicU64::new(0);
-static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// What came of a call: without an answer nobody knows.
 fn outcome<T>(result: &Result<T, Error>) -> Outcome {
-    let (outcome, count) = match result {
-        Ok(_) => (Outcome::Done, &DONE),
-        Err(error) if error.to_string().contains("closed the connection") || is_io(error) => {
-            (Outcome::Unknown, &BROKEN_OFF)
-        }
-        Err(_) => (Outcome::Refused, &REFUSED),
-    };
-    count.fetch_add(1, Ordering::Relaxed);
-    outcome
-}
-
-fn is_io(error: &Error) -> bool {
-    error.domain == cenote_model::Domain::Rpc
+    match result {
+        Ok(_) => Outcome::Done,
+        Err(error) if error.domain == Domain::Rpc => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
+    }
 }
 
 impl Client {
@@ -72,6 +61,7 @@ impl Client {
             variant: Possible::only(None),
             volumes: BTreeMap::new(),
             secret: Possible::only(None),
+            calls: [0; 3],
         }
     }
 
@@ -99,7 +89,13 @@ impl Client {
     /// Does one thing after another until the daemon is gone.
     fn act(&mut self, socket: &Path) {
         let Ok(session) = Session::open(socket) else { return };
-        while self.one_thing(&session) != Outcome::Unknown {}
+        loop {
+            let outcome = self.one_thing(&session);
+            self.calls[outcome as usize] += 1;
+            if outcome == Outcome::Unknown {
+                return;
+            }
+        }
     }
 
     fn one_thing(&mut self, session: &Session) -> Outcome {
@@ -189,8 +185,11 @@ impl Client {
                         Outcome::Done => source.capacity,
                         _ => source.capacity.or(&copy.capacity),
                     };
-                    copy.stamp =
-                        if kind % 2 == 0 { source.stamp.filter(|_| outcome == Outcome::Done) } else { None };
+                    copy.stamp = if kind.is_multiple_of(2) {
+                        source.stamp.filter(|_| outcome == Outcome::Done)
+                    } else {
+                        None
+                    };
                 }
                 outcome
             }
@@ -273,7 +272,7 @@ impl Client {
 
 /// Those with an odd number are qcow2.
 fn format(kind: usize) -> &'static str {
-    if kind % 2 == 0 { "raw" } else { "qcow2" }
+    if kind.is_multiple_of(2) { "raw" } else { "qcow2" }
 }
 
 /// Kills a daemon whose state and pools are under this folder, again and again.
@@ -330,13 +329,9 @@ fn killed_again_and_again(folder: &Path, rounds: u32) {
         clients.iter_mut().for_each(|client| client.check(&session, &place));
         daemon = Some(next);
     }
-    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    println!(
-        "killed {rounds} times: {} calls done, {} refused, {} broken off",
-        count(&DONE),
-        count(&REFUSED),
-        count(&BROKEN_OFF)
-    );
+    let count = |outcome: Outcome| clients.iter().map(|client| client.calls[outcome as usize]).sum::<u64>();
+    let [done, refused, broken] = [Outcome::Done, Outcome::Refused, Outcome::Unknown].map(count);
+    println!("killed {rounds} times: {done} calls done, {refused} refused, {broken} broken off");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod dir;
 pub mod directory;
 mod error;
+pub mod needs;
 mod qemu_img;
 mod secrets;
 

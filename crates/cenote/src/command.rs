@@ -1,5 +1,6 @@
 //! What a command is, and the list of them all.
 
+use crate::args::Options;
 use crate::commands::{host, job, own, pool, secret, volume};
 use crate::connection::Connection;
 use crate::failure::{Failure, Outcome};
@@ -22,6 +23,8 @@ pub(crate) struct Command {
 pub(crate) enum Run {
     /// Nothing but the shell.
     Own(fn(&Output, &Arguments) -> Outcome),
+    /// What the options say, and no connection.
+    Local(fn(&Options, &Output, &Arguments) -> Outcome),
     /// A connection, to look.
     Read(fn(&Session<'_>, &Arguments) -> Outcome),
     /// A connection, to change things.

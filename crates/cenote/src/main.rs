@@ -4,6 +4,7 @@ mod args;
 mod command;
 mod commands;
 mod connection;
+mod doctor;
 mod editor;
 mod failure;
 mod interactive;

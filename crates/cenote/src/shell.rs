@@ -121,6 +121,7 @@ impl Shell {
             Run::Quit => return (true, Next::Leave),
             Run::Connect => self.reconnect(invocation),
             Run::Own(run) => run(&self.out, &invocation.arguments),
+            Run::Local(run) => run(&self.options, &self.out, &invocation.arguments),
             Run::Read(run) => self.connected(Intent::Look, |session| run(session, &invocation.arguments)),
             Run::Write(run) => self.connected(Intent::Change, |session| run(session, &invocation.arguments)),
         };

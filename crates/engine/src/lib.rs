@@ -20,7 +20,7 @@ mod visits;
 mod volumes;
 mod watching;
 
-pub use cenote_backend::{NoSecrets, Secrets, no_secret};
+pub use cenote_backend::{NoSecrets, Secrets, driver, needs, no_secret};
 pub use events::Events;
 pub use jobs::{JobInfo, Jobs};
 pub use layout::Layout;
@@ -34,7 +34,7 @@ use cenote_backend::{Driver, Environment};
 use cenote_host::{Host, LockFile, Settings, System};
 use cenote_model::event::{PoolEvent, VolumeEvent};
 use cenote_model::source::{Source, sources_to_xml};
-use cenote_model::{Code, Error, PoolKind, Result, capabilities};
+use cenote_model::{Code, Error, PoolDef, PoolKind, Result, capabilities};
 use pool::PoolEntry;
 use registry::Registry;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -292,8 +292,13 @@ impl Drop for Defining<'_> {
     }
 }
 
+/// The definitions on disk, and why some cannot be read. Nothing is changed, and no storage is touched.
+pub fn definitions(layout: &Layout, host: &Host) -> Result<(Vec<PoolDef>, Vec<Error>)> {
+    state::read_definitions(&**host.system(), layout)
+}
+
 /// How long storage may be silent, by the settings of this state.
-fn storage_timeout(layout: &Layout) -> Result<Option<Duration>> {
+pub fn storage_timeout(layout: &Layout) -> Result<Option<Duration>> {
     let settings = Settings::read(&layout.settings("cenote.conf"))?;
     let Some(setting) = settings.get("storage_timeout") else { return Ok(Some(STORAGE_TIMEOUT)) };
     match setting.value.parse() {

@@ -164,7 +164,7 @@ pub(crate) fn read_all<T>(
         let shown = folder.join(format!("{name}.xml"));
         let read = text
             .map_err(|e| Error::system(format!("cannot read '{}'", shown.display()), &e))
-            .and_then(|text| parse(&text))
+            .and_then(|text| parse(&text).map_err(|e| named(e, &shown)))
             .and_then(|def| check_name(&def, &name, &shown).map(|()| def));
         match read {
             Ok(def) => good.push(def),
@@ -172,6 +172,12 @@ pub(crate) fn read_all<T>(
         }
     }
     Ok((good, bad))
+}
+
+/// An error that names the file that it is about.
+fn named(mut error: Error, file: &Path) -> Error {
+    error.detail = format!("'{}': {}", file.display(), error.detail);
+    error
 }
 
 /// The names of the `.xml` files in a directory, without the ending, and their texts.

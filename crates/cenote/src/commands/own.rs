@@ -17,6 +17,14 @@ pub(crate) const COMMANDS: &[Command] = &[
         run: Run::Own(cd),
     },
     Command {
+        name: "doctor",
+        help: "find what stands in the way",
+        about: "Look at this machine: what types of pool lack, permissions, sockets, and daemons in the way.\n    \
+            Each finding comes with what to type against it.",
+        options: &[],
+        run: Run::Local(crate::doctor::run),
+    },
+    Command {
         name: "echo",
         help: "echo arguments",
         about: "Echo back arguments, possibly with quoting.",
