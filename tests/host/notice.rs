@@ -199,14 +199,18 @@ fn what_a_guest_writes_is_no_event() {
 fn a_burst_is_seen_together() {
     let scene = Scene::new();
     const FILES: usize = 10_000;
+    let events = Lines::of(scene.cenote().command(&["pool-event", "--event", "refresh", "--loop"]));
+    std::thread::sleep(Duration::from_millis(300));
     let before = scene.refreshes();
     for number in 0..FILES {
         fs::write(scene.file(&format!("f{number:05}")), "x").unwrap();
     }
     let took = scene.eventually("all are there", |scene| scene.volumes() == FILES as f64);
     let refreshes = scene.refreshes() - before;
-    println!("{FILES} files: seen {took:?} after the last, in {refreshes} scans");
+    let told = std::iter::from_fn(|| events.lines.recv_timeout(Duration::from_millis(500)).ok()).count();
+    println!("{FILES} files: seen {took:?} after the last, in {refreshes} scans, told of {told} times");
     assert!(refreshes <= (FILES / 100) as f64, "{refreshes} scans");
+    assert!((1..FILES / 100).contains(&told), "told of {told} times");
 }
 
 /// A setting of the kernel, until the value is dropped.

@@ -1,6 +1,7 @@
-//! Chores: `cargo xtask test`, `fuzz`, `bench`, `setup`.
+//! Chores: `cargo xtask test`, `fuzz`, `bench`, and what takes long.
 
 mod fuzz;
+mod mutants;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,10 @@ usage: cargo xtask COMMAND
   setup            install what the tests need
   fuzz [SECONDS]   run every fuzz target for so long (default: 60)
   bench            compare with what there is, and print ratios
+  simulate [STEPS] run the simulator for so many steps (default: 10,000,000)
+  crash [ROUNDS]   kill the daemon so often (default: 1000), and a quarter of that on a full disk
+  soak [SECONDS]   mixed work with faults for so long (default: 3600)
+  mutants [NAME]   make the mistakes in tests/mutants, one by one: a test has to find each
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +29,14 @@ fn main() -> ExitCode {
         ["fuzz"] => fuzz::run(60),
         ["fuzz", seconds] => seconds.parse().map_err(|_| USAGE.to_owned()).and_then(fuzz::run),
         ["bench"] => bench(),
+        ["simulate"] => long("simulator", "cenote-engine", "CENOTE_SIM_STEPS", "10000000"),
+        ["simulate", steps] => long("simulator", "cenote-engine", "CENOTE_SIM_STEPS", steps),
+        ["crash"] => long("crash", "cenoted", "CENOTE_CRASH_ROUNDS", "1000"),
+        ["crash", rounds] => long("crash", "cenoted", "CENOTE_CRASH_ROUNDS", rounds),
+        ["soak"] => long("soak", "cenoted", "CENOTE_SOAK_SECONDS", "3600"),
+        ["soak", seconds] => long("soak", "cenoted", "CENOTE_SOAK_SECONDS", seconds),
+        ["mutants"] => mutants::run(None),
+        ["mutants", name] => mutants::run(Some(name)),
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -39,6 +52,7 @@ fn main() -> ExitCode {
 fn test() -> Result<(), String> {
     setup::install()?;
     every_test_is_run()?;
+    mutants::check()?;
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     run(cargo(&["test", "--workspace"]))?;
@@ -59,6 +73,16 @@ fn every_test_is_run() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A test that goes on for as long as it is told to, with nothing skipped.
+fn long(test: &str, package: &str, variable: &str, length: &str) -> Result<(), String> {
+    setup::install()?;
+    run(cargo(&["build", "--quiet", "--release", "--package", "cenote", "--package", "cenoted"]))?;
+    let mut command = cargo(&["test", "--quiet", "--release", "--package", package, "--test", test]);
+    command.args(["--", "--nocapture", "--test-threads=1"]);
+    command.env(variable, length).env("CENOTE_TEST_REQUIRE", "all");
+    run(command)
 }
 
 fn bench() -> Result<(), String> {
