@@ -117,9 +117,8 @@ fn find(tree: &Path, mutant: &Mutant) -> Result<Option<String>, String> {
     Ok(Some(at.and_then(|at| lines.get(at + 1)).map_or("it fails".to_owned(), |line| (*line).to_owned())))
 }
 
-fn into<'c>(command: &'c mut Command, tree: &Path) -> &'c mut Command {
+fn into(mut command: Command, tree: &Path) -> Command {
+    let target = tree.with_file_name("target");
+    command.current_dir(tree).env("CARGO_TARGET_DIR", target).env("CENOTE_TEST_REQUIRE", "all");
     command
-        .current_dir(tree)
-        .env("CARGO_TARGET_DIR", tree.with_file_name("target"))
-        .env("CENOTE_TEST_REQUIRE", "all")
 }
