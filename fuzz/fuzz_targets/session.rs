@@ -4,6 +4,7 @@
 
 use cenote_engine::Layout;
 use cenote_rpc::frame::{self, Frame, HEAD, Header, Kind, Status};
+use cenote_rpc::own;
 use cenote_rpc::procedures::{Call, PoolId, Procedure, calls};
 use cenote_rpc::xdr;
 use cenoted::Daemon;
@@ -100,18 +101,19 @@ impl Scene {
             let (content, more) = more.split_at(usize::from(*length).min(more.len()));
             rest = more;
             let payload = self.payload(content);
-            let procedure = Procedure::ALL[usize::from(*procedure) % Procedure::ALL.len()].number();
-            let (kind, status) = match kind % 8 {
-                0..=3 => (Kind::Call, Status::Ok),
-                4 => (Kind::Stream, Status::Continue),
-                5 => (Kind::Stream, Status::Ok),
-                6 => (Kind::StreamHole, Status::Continue),
+            let libvirts = Procedure::ALL[usize::from(*procedure) % Procedure::ALL.len()].number();
+            let (program, procedure, kind, status) = match kind % 8 {
+                0..=2 => (frame::REMOTE, libvirts, Kind::Call, Status::Ok),
+                3 => (own::PROGRAM, i32::from(*procedure % 10), Kind::Call, Status::Ok),
+                4 => (frame::REMOTE, libvirts, Kind::Stream, Status::Continue),
+                5 => (frame::REMOTE, libvirts, Kind::Stream, Status::Ok),
+                6 => (frame::REMOTE, libvirts, Kind::StreamHole, Status::Continue),
                 _ => {
                     bytes.extend(content);
                     continue;
                 }
             };
-            let (program, version) = (frame::REMOTE, frame::VERSION);
+            let version = frame::VERSION;
             let header = Header { program, version, procedure, kind, serial: u32::from(*serial), status };
             bytes.extend(frame::to_bytes(&header, &payload));
         }
@@ -134,7 +136,8 @@ fn up_to_what_is_forbidden(bytes: &[u8]) -> &[u8] {
     let mut at = 0;
     while let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<HEAD>()) {
         let Some((header, length)) = Frame::head(head) else { break };
-        if FORBIDDEN.iter().any(|procedure| procedure.number() == header.procedure) {
+        let is_libvirts = header.program == frame::REMOTE;
+        if is_libvirts && FORBIDDEN.iter().any(|procedure| procedure.number() == header.procedure) {
             return &bytes[..at];
         }
         at += HEAD + length;

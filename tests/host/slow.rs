@@ -283,3 +283,38 @@ fn pools_start_side_by_side() {
     assert!(took >= each, "nothing was slow");
     assert!(took < each * slow.len() as u32, "one after the other: {took:?}");
 }
+
+#[test]
+fn without_a_daemon_a_command_ends_too() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(CENOTED).with_file_name("cenote");
+    let cenote = Cenote::at(program.to_str().unwrap(), folder.path());
+    let bad = FaultyFs::new();
+    cenote.run(&["pool-create-as", "bad", "dir", "--target", bad.path().to_str().unwrap()]);
+    cenote.run(&["vol-create-as", "bad", "v", "1M"]);
+    std::fs::write(folder.path().join("etc/libvirt/cenote.conf"), "storage_timeout = 1\n").unwrap();
+    bad.fault(&Call::ALL, Fault::Hangs);
+    for args in [&["vol-create-as", "bad", "w", "1M"][..], &["vol-list", "bad"], &["pool-refresh", "bad"]] {
+        // Its threads hang: the kernel keeps the process, so that what it says is read from a file.
+        let said = folder.path().join("said");
+        let output = std::fs::File::create(&said).unwrap();
+        let mut child =
+            cenote.command(args).stdout(std::process::Stdio::null()).stderr(output).spawn().unwrap();
+        let started = Instant::now();
+        while !std::fs::read_to_string(&said).unwrap().contains("has not answered for") {
+            assert!(started.elapsed() < LONG, "{args:?}: {}", std::fs::read_to_string(&said).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // The default pool is not affected.
+        cenote.run(&["vol-list", "default"]);
+        bad.heal();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{args:?}");
+        bad.fault(&Call::ALL, Fault::Hangs);
+    }
+    bad.heal();
+    assert!(cenote.run(&["-q", "vol-list", "bad"]).contains(" v "));
+    assert_eq!(Cenote::names(bad.behind()), ["v"]);
+}

@@ -19,6 +19,7 @@ const PULSES: usize = 4;
 impl Engine {
     /// Has the engine notice what others do in its pools.
     pub fn watch(self: &Arc<Engine>) {
+        self.ask_all();
         self.is_watching.store(true, Ordering::Release);
         for pool in self.registry().all() {
             if let Ok(backend) = pool.active() {

@@ -144,7 +144,7 @@ impl Engine {
         Ok(engine)
     }
 
-    fn load(self: &Arc<Engine>, must_change: bool, may_change: bool) -> Result<()> {
+    fn load(&self, must_change: bool, may_change: bool) -> Result<()> {
         let (system, layout) = (self.system(), &self.layout);
         let is_new = must_change && state::is_new(system, layout);
         if must_change {
@@ -169,14 +169,18 @@ impl Engine {
         &**self.host.system()
     }
 
+    fn may_change(&self) -> bool {
+        self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some()
+    }
+
     /// Gives up the lock on the state, even if threads are left that hang in storage. Nothing may be changed after that.
     pub fn release(&self) {
         self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
 
     /// Does work on a thread of its own.
-    fn spawn(self: &Arc<Engine>, name: &str, work: impl FnOnce(&Arc<Engine>) + Send + 'static) {
-        let engine = Arc::clone(self);
+    fn spawn(&self, name: &str, work: impl FnOnce(&Arc<Engine>) + Send + 'static) {
+        let Some(engine) = self.itself.upgrade() else { return };
         if let Err(e) = self.system().spawn(name, Box::new(move || work(&engine))) {
             eprintln!("warning: cannot start a thread for '{name}': {e}");
         }

@@ -1,6 +1,6 @@
 //! Defining, building, starting, stopping, deleting pools.
 
-use crate::pool::{PoolEntry, PoolRun};
+use crate::pool::{PoolEntry, PoolRun, PoolState};
 use crate::registry::Registry;
 use crate::visits::{Purpose, Visit};
 use crate::{Engine, state};
@@ -206,7 +206,7 @@ impl Engine {
     }
 
     /// Reads the state on disk. What cannot be read is passed over, as libvirt does, and said on standard error.
-    pub(crate) fn load_pools(self: &Arc<Engine>, may_change: bool) -> Result<()> {
+    pub(crate) fn load_pools(&self, may_change: bool) -> Result<()> {
         let (active, mut bad) = state::read_active(self.system(), &self.layout)?;
         let (definitions, more) = state::read_definitions(self.system(), &self.layout)?;
         bad.extend(more);
@@ -224,7 +224,6 @@ impl Engine {
                 bad.push(error);
             }
         }
-        self.find_active(may_change);
         for error in bad {
             eprintln!("warning: {error}");
         }
@@ -238,6 +237,7 @@ impl Engine {
         entry.change(|state| {
             state.run = PoolRun::Active;
             state.backend = Some(backend);
+            state.must_ask = true;
         });
         let mut registry = self.registry_mut();
         registry.admit(&def)?;
@@ -247,27 +247,33 @@ impl Engine {
 
     /// Finds out which of the pools that were active still are, side by side. One whose storage does not say so for now
     /// counts as active until it does.
-    fn find_active(self: &Arc<Engine>, may_change: bool) {
+    pub(crate) fn ask_all(&self) {
         let pools = self.registry().all();
-        let asked = pools.into_iter().filter(|pool| pool.with(|state| state.run == PoolRun::Active));
-        self.side_by_side(asked.collect(), move |engine, pool| {
-            let is_active = pool.visit(Purpose::Work).and_then(|visit| visit.is_active());
-            match is_active {
-                Ok(true) => {}
-                Ok(false) => {
-                    if may_change {
-                        state::remove_active(engine.system(), &engine.layout, pool.name());
-                    }
-                    engine.settle(pool);
+        let unasked = pools.into_iter().filter(|pool| pool.with(|state| state.must_ask));
+        self.side_by_side(unasked.collect(), |engine, pool| engine.ask(pool));
+    }
+
+    /// Finds out whether a pool that was active still is, if nobody has asked yet.
+    pub(crate) fn ask(&self, pool: &Arc<PoolEntry>) {
+        let must_ask = |state: &PoolState| state.must_ask;
+        if !pool.with(must_ask) || !pool.change(|state| std::mem::take(&mut state.must_ask)) {
+            return;
+        }
+        match pool.visit(Purpose::Work).and_then(|visit| visit.is_active()) {
+            Ok(true) => {}
+            Ok(false) => {
+                if self.may_change() {
+                    state::remove_active(self.system(), &self.layout, pool.name());
                 }
-                Err(error) => eprintln!("warning: storage pool '{}' may not be active: {error}", pool.name()),
+                self.settle(pool);
             }
-        });
+            Err(error) => eprintln!("warning: storage pool '{}' may not be active: {error}", pool.name()),
+        }
     }
 
     /// Does something with each pool on a thread of its own, and waits for all of them, for a while.
     fn side_by_side(
-        self: &Arc<Engine>,
+        &self,
         pools: Vec<Arc<PoolEntry>>,
         work: impl Fn(&Engine, &Arc<PoolEntry>) + Copy + Send + 'static,
     ) {
@@ -306,7 +312,7 @@ impl Engine {
     }
 
     /// Starts the pools that start by themselves, side by side. One that takes long goes on starting.
-    pub(crate) fn autostart(self: &Arc<Engine>) {
+    pub(crate) fn autostart(&self) {
         if !state::shall_autostart(self.system(), &self.layout) {
             return;
         }

@@ -111,6 +111,8 @@ pub(crate) struct PoolState {
     pub(crate) persistent: bool,
     pub(crate) autostart: bool,
     pub(crate) run: PoolRun,
+    /// It was active when the state was written, and nobody has asked its storage since.
+    pub(crate) must_ask: bool,
     pub(crate) backend: Option<Arc<dyn Pool>>,
     pub(crate) knowledge: Knowledge,
     pub(crate) volumes: BTreeMap<Name, Volume>,
@@ -133,6 +135,7 @@ impl PoolState {
             persistent: false,
             autostart: false,
             run: PoolRun::Inactive,
+            must_ask: false,
             backend: None,
             knowledge: Knowledge::Nothing,
             volumes: BTreeMap::new(),
@@ -348,13 +351,14 @@ impl Engine {
     /// The pool with this UUID.
     pub fn pool_by_uuid(&self, uuid: &Uuid) -> Result<PoolRef> {
         let found = self.registry().by_uuid(uuid);
-        found.map(|pool| pool.reference()).ok_or_else(|| {
+        found.filter(|pool| self.is_still_there(pool)).map(|pool| pool.reference()).ok_or_else(|| {
             Error::new(Code::NoStoragePool, format!("no storage pool with matching uuid '{uuid}'"))
         })
     }
 
     /// All pools.
     pub fn pools(&self) -> Vec<PoolRef> {
+        self.ask_all();
         self.registry().all().iter().map(|pool| pool.reference()).collect()
     }
 
@@ -385,7 +389,9 @@ impl Engine {
         let is_there = |pool: &&Arc<PoolEntry>| {
             pool.with(|state| state.run == PoolRun::Active && state.def.target_path() == Some(clean.as_str()))
         };
-        self.registry().all().iter().find(is_there).map(|pool| pool.reference()).ok_or_else(|| {
+        let found = self.registry().all().into_iter().find(|pool| is_there(&pool));
+        let found = found.filter(|pool| self.is_still_there(pool) && is_there(&pool));
+        found.map(|pool| pool.reference()).ok_or_else(|| {
             let also = if clean == path { String::new() } else { format!(" ({clean})") };
             Error::new(
                 Code::NoStoragePool,
@@ -407,7 +413,8 @@ impl Engine {
     }
 
     pub(crate) fn entry(&self, pool: &PoolRef) -> Result<Arc<PoolEntry>> {
-        self.registry().by_uuid(&pool.uuid).ok_or_else(|| {
+        let found = self.registry().by_uuid(&pool.uuid);
+        found.filter(|pool| self.is_still_there(pool)).ok_or_else(|| {
             Error::new(
                 Code::NoStoragePool,
                 format!("no storage pool with matching uuid '{}' ({})", pool.uuid, pool.name),
@@ -416,9 +423,16 @@ impl Engine {
     }
 
     pub(crate) fn entry_by_name(&self, name: &str) -> Result<Arc<PoolEntry>> {
-        self.registry().by_name(name).ok_or_else(|| {
+        let found = self.registry().by_name(name);
+        found.filter(|pool| self.is_still_there(pool)).ok_or_else(|| {
             Error::new(Code::NoStoragePool, format!("no storage pool with matching name '{name}'"))
         })
+    }
+
+    /// False for a pool that was there for its activity alone, and is not active after all.
+    fn is_still_there(&self, pool: &Arc<PoolEntry>) -> bool {
+        self.ask(pool);
+        pool.with(|state| state.persistent || state.run != PoolRun::Inactive)
     }
 
     /// A pool of which it is known how full it is, unless its storage does not answer.

@@ -278,6 +278,7 @@ impl Engine {
             return Ok(Some(known));
         }
         let Ok(name) = Name::volume(name) else { return Ok(None) };
+        self.ask(entry);
         if !entry.with(|state| state.run == PoolRun::Active) {
             return Ok(None);
         }
