@@ -95,7 +95,7 @@ impl Engine {
             }
             self.spawn("flush", move |_| {
                 // One whose storage is silent is flushed when it answers.
-                if let Ok(_visit) = pool.visit(Purpose::Work)
+                if let Ok(_visit) = pool.visit(Purpose::Sync)
                     && let Err(error) = pool.flush()
                 {
                     eprintln!("cenote: {error}");

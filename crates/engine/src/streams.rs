@@ -58,7 +58,7 @@ impl Engine {
     pub fn upload(&self, volume: &VolumeRef, offset: u64, length: u64) -> Result<Upload<'_>> {
         let (entry, visit) = self.at(volume)?;
         let def = self.volume(volume)?;
-        let busy = self.claim(&entry, &def)?;
+        let busy = self.claim(&entry, &visit, &def)?;
         let io =
             content_of(&*visit, "storage pool doesn't support volume upload")?.open(&def, Access::Write)?;
         let job = visit.job(&self.jobs, format!("uploading to volume '{}'", volume.name));

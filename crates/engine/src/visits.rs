@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Look,
     /// To find out what is not known, or to change something.
     Work,
+    /// To bring what was made to its medium, however long that takes: nobody waits for it.
+    Sync,
     /// To find out whether the storage answers: nobody waits for it.
     Pulse,
 }
@@ -126,7 +128,8 @@ impl Visits {
         let mut state = self.lock();
         let State { under_way, answering, .. } = &mut *state;
         let mut overdue = Vec::new();
-        for record in under_way.iter_mut().filter(|record| record.purpose != Purpose::Pulse) {
+        let somebody_waits = |purpose| matches!(purpose, Purpose::Look | Purpose::Work);
+        for record in under_way.iter_mut().filter(|record| somebody_waits(record.purpose)) {
             let silence = record.job.as_ref().map_or_else(|| record.since.elapsed(), |job| job.silence());
             if matches!(record.told, Told::ThatItIsGivenUp(_)) {
                 continue;
@@ -157,7 +160,7 @@ impl Visits {
     fn enter(&self, purpose: Purpose, pool: &PoolEntry) -> Result<u64> {
         let mut state = self.lock();
         match (state.answering, purpose) {
-            (Answering::NotSince(since), Purpose::Look | Purpose::Work) => {
+            (Answering::NotSince(since), Purpose::Look | Purpose::Work | Purpose::Sync) => {
                 return Err(silent(pool, since, None));
             }
             (Answering::Slowly, Purpose::Look) => return Err(silent(pool, state.answered, None)),

@@ -170,7 +170,7 @@ impl Engine {
         let refusal = "storage pool does not support changing of volume capacity";
         let volumes = volumes_of(&*visit, refusal)?;
         let def = self.volume(volume)?;
-        let _busy = self.claim(&entry, &def)?;
+        let _busy = self.claim(&entry, &visit, &def)?;
         let now = def.capacity.unwrap_or(0);
         let allocation = def.allocation.unwrap_or(now);
         let capacity = match (options.delta, options.shrink) {
@@ -210,7 +210,7 @@ impl Engine {
         let volumes = volumes_of(&*visit, "storage pool does not support vol deletion")?;
         let known =
             self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
-        let busy = self.claim(&entry, &known.def)?;
+        let busy = self.claim(&entry, &visit, &known.def)?;
         let job = visit.job(&self.jobs, format!("deleting volume '{}'", volume.name));
         if options.zeroed {
             content_of(&*visit, "storage pool doesn't support volume wiping")?.wipe(
@@ -234,12 +234,13 @@ impl Engine {
     }
 
     /// Takes a volume for itself, to give up what is in it: what was copied from it is on its medium by then.
-    pub(crate) fn claim(&self, entry: &Arc<PoolEntry>, def: &VolumeDef) -> Result<Busy> {
+    pub(crate) fn claim(&self, entry: &Arc<PoolEntry>, visit: &Visit, def: &VolumeDef) -> Result<Busy> {
         let busy = Busy::alone(entry, &def.name)?;
         let path = Path::new(def.path.as_deref().unwrap_or_default());
         // A copy may be in any pool.
-        for pool in self.registry().all() {
-            pool.unsynced().settle(path).map_err(|e| {
+        for pool in self.registry().all().iter().filter(|pool| pool.unsynced().has_copies_of(path)) {
+            let job = visit.job(&self.jobs, format!("syncing what was copied from volume '{}'", def.name));
+            pool.unsynced().settle(path, || job.alive()).map_err(|e| {
                 Error::system(format!("cannot sync what was copied from volume '{}'", def.name), &e)
             })?;
         }
@@ -251,7 +252,7 @@ impl Engine {
         let (entry, visit) = self.at(volume)?;
         let content = content_of(&*visit, "storage pool doesn't support volume wiping")?;
         let def = self.volume(volume)?;
-        let _busy = self.claim(&entry, &def)?;
+        let _busy = self.claim(&entry, &visit, &def)?;
         let job = visit.job(&self.jobs, format!("wiping volume '{}'", volume.name));
         let wiped = content.wipe(&def, algorithm, &job);
         if let Some(volumes) = visit.volumes() {

@@ -6,19 +6,21 @@ use cenote_model::error::cause_text;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is kept of each of a tool's outputs.
 const MAX_OUTPUT: u64 = 16 << 20;
 /// How often it is looked whether a tool has ended, or shall end.
 const POLL: Duration = Duration::from_millis(2);
+/// How often it is looked whether a tool gives a sign of life.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why a tool did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +145,15 @@ enum Stop {
 }
 
 fn wait(child: &mut Child, job: &Job) -> Result<ExitStatus, Stop> {
+    let (mut looked, mut seen) = (Instant::now(), None);
     loop {
+        if looked.elapsed() >= LOOK {
+            let activity = activity(child.id());
+            if activity != seen {
+                job.alive();
+            }
+            (looked, seen) = (Instant::now(), activity);
+        }
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
             Ok(None) => {}
@@ -156,6 +166,14 @@ fn wait(child: &mut Child, job: &Job) -> Result<ExitStatus, Stop> {
         }
         thread::sleep(POLL);
     }
+}
+
+/// What a process has done: the time that it has worked, and what it has read and written.
+fn activity(process: u32) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, which may be anything, is in parentheses; the times are the 12th and 13th field after it.
+    let times = stat.rsplit(')').next()?.split_whitespace().skip(11).take(2).collect();
+    Some((times, fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default()))
 }
 
 /// Reads an output to its end so that the tool never waits, and keeps a bounded part of it.
@@ -206,6 +224,20 @@ mod tests {
         let started = std::time::Instant::now();
         assert!(matches!(sh("exec sleep 60").run(&job), Err(ToolError::Stopped(_))));
         assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_tool_that_works_gives_signs_of_life_and_one_that_waits_gives_none() {
+        let silence = |script: &str| {
+            let job = Job::new(0, "test");
+            let _ = sh(script).run(&job);
+            job.silence()
+        };
+        let (works, waits) =
+            (silence("timeout 3 sh -c 'while :; do :; done'; true"), silence("exec sleep 3"));
+        // The first look may find that it has begun.
+        assert!(waits >= Duration::from_secs(2), "{waits:?}");
+        assert!(works < waits, "{works:?}, {waits:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Files whose content shall reach the medium, but not at once.
 
+use cenote_image::sync_data;
 use rustix::fs::{fstat, fsync, syncfs};
 use std::fs::File;
 use std::io;
@@ -72,11 +73,16 @@ impl Unsynced {
         lock(&self.copies).push(Arc::new(Copied { file, source, target, is_lost: AtomicBool::new(false) }));
     }
 
-    /// Returns when all copies of this file are on their medium.
-    pub fn settle(&self, source: &Path) -> io::Result<()> {
+    /// True if there are copies of this file that are not on their medium.
+    pub fn has_copies_of(&self, source: &Path) -> bool {
+        lock(&self.copies).iter().any(|copy| copy.source == source)
+    }
+
+    /// Returns when all copies of this file are on their medium, which may take long: `alive` is called meanwhile.
+    pub fn settle(&self, source: &Path, alive: impl Fn()) -> io::Result<()> {
         let copies: Vec<_> =
             lock(&self.copies).iter().filter(|copy| copy.source == source).cloned().collect();
-        copies.iter().try_for_each(|copy| self.write(copy))
+        copies.iter().try_for_each(|copy| self.write(copy, &alive))
     }
 
     /// This file is gone: whether it is on a medium is of no interest.
@@ -102,17 +108,17 @@ impl Unsynced {
         // Those whose file system has just been synced take no time.
         let results = results.chain(files.iter().map(|(file, _)| Ok(fsync(file)?)));
         let results = results.chain(folders.into_iter().map(sync_folder));
-        let results = results.chain(copies.iter().map(|copy| self.write(copy)));
+        let results = results.chain(copies.iter().map(|copy| self.write(copy, || ())));
         // All of them are tried before one is told of.
         let results: Vec<_> = results.collect();
         results.into_iter().collect()
     }
 
-    fn write(&self, copy: &Arc<Copied>) -> io::Result<()> {
+    fn write(&self, copy: &Arc<Copied>, alive: impl Fn()) -> io::Result<()> {
         let written = match copy.is_lost.load(Ordering::Acquire) {
             true => Err(io::Error::other("an earlier attempt failed: delete it")),
-            false => fsync(&copy.file)
-                .map_err(io::Error::from)
+            false => sync_data(&copy.file, alive)
+                .and_then(|()| Ok(fsync(&copy.file)?))
                 .and_then(|()| sync_folder(copy.target.parent().unwrap_or(Path::new("/")))),
         };
         match written {
@@ -178,7 +184,7 @@ mod tests {
         unsynced.later_copy(File::create(path("c")).unwrap(), &path("other"), &path("c"));
         unsynced.forget(&path("b"));
         assert_eq!(copies(), 2);
-        unsynced.settle(&path("source")).unwrap();
+        unsynced.settle(&path("source"), || ()).unwrap();
         assert_eq!(copies(), 1);
         unsynced.flush().unwrap();
         assert_eq!(copies(), 0);
@@ -199,9 +205,9 @@ mod tests {
         assert!(lock(&unsynced.waiting).files.is_empty());
         let left: Vec<_> = lock(&unsynced.copies).iter().map(|copy| copy.target.clone()).collect();
         assert_eq!(left, [path("copy")]);
-        let error = unsynced.settle(&path("source")).unwrap_err().to_string();
+        let error = unsynced.settle(&path("source"), || ()).unwrap_err().to_string();
         assert!(error.contains("/copy'") && error.contains("delete it"), "{error}");
         unsynced.forget(&path("copy"));
-        unsynced.settle(&path("source")).unwrap();
+        unsynced.settle(&path("source"), || ()).unwrap();
     }
 }

@@ -14,9 +14,11 @@ mod open;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;
+mod sync;
 pub mod wipe;
 
 pub use error::{Error, Result};
 pub use io::{ReadAt, WriteAt, read_full_at};
 pub use open::open;
 pub use probe::{Facts, probe};
+pub use sync::sync_data;

@@ -1,6 +1,7 @@
 //! Overwriting data so that it cannot be read again, with the patterns of scrub(1).
 
 use crate::copy::next_data;
+use crate::sync_data;
 use crate::{Error, Result};
 use cenote_model::Job;
 use cenote_model::flags::WipeAlgorithm;
@@ -77,7 +78,7 @@ pub fn wipe(file: &File, length: u64, algorithm: WipeAlgorithm, job: &Job) -> Re
             }
         }
         // Each pass has to reach the medium before the next one may replace it.
-        file.sync_data()?;
+        sync_data(file, || job.alive())?;
         last = pass;
     }
     Ok(())
@@ -132,7 +133,7 @@ fn trim(file: &File, length: u64, job: &Job) -> Result<()> {
         }
         Err(e) => return Err(io::Error::from(e).into()),
     }
-    file.sync_data()?;
+    sync_data(file, || job.alive())?;
     Ok(job.advance(length)?)
 }
 

@@ -9,6 +9,7 @@ use cenote_image::backing::Location;
 use cenote_image::convert::Source;
 use cenote_image::copy::{self, Zeroes};
 use cenote_image::qcow2::{self, Backing, DEFAULT_CLUSTER_SIZE, Options, Preallocation, Version};
+use cenote_image::sync_data;
 use cenote_image::{probe, raw};
 use cenote_model::flags::CreateOptions;
 use cenote_model::format::{ImageFeature, ImageFormat};
@@ -20,8 +21,8 @@ use std::path::Path;
 
 /// When a new volume has to be on its medium.
 enum Durable<'s> {
-    /// Before it is announced.
-    Now,
+    /// Before it is announced, which is a part of this job.
+    Now(&'s Job),
     /// With the next flush, or before this volume is given up, of which it is a copy.
     After(&'s str),
     /// With the next flush: it is empty, and many may be made.
@@ -36,7 +37,7 @@ pub(super) fn create(dir: &Directory, planned: &VolumeDef, options: CreateOption
         ImageFormat::Ploop => create_ploop(dir, planned, job),
         _ => {
             qemu_img::check(planned, options)?;
-            with_hidden_file(dir, planned, |path| {
+            with_hidden_file(dir, planned, job, |path| {
                 let capacity = capacity_or_backing(dir, planned)?;
                 qemu_img::create(&dir.environment, planned, path, capacity, options, job)
             })
@@ -89,7 +90,7 @@ pub(super) fn create_from(
             }
         }
     }
-    with_hidden_file(dir, planned, |path| {
+    with_hidden_file(dir, planned, job, |path| {
         qemu_img::convert(&dir.environment, planned, source, path, options, job)
     })
 }
@@ -102,7 +103,7 @@ fn create_raw(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job:
     extend(new.file(), path, capacity)?;
     let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
     allocate(new.file(), path, allocation, job)?;
-    publish(dir, new, planned, if allocation == 0 { Durable::Empty } else { Durable::Now })
+    publish(dir, new, planned, if allocation == 0 { Durable::Empty } else { Durable::Now(job) })
 }
 
 fn check_raw(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
@@ -151,7 +152,7 @@ fn copy_raw(
     if allocation >= length && !options.reflink {
         allocate(new.file(), path, allocation, job)?;
     }
-    publish(dir, new, planned, Durable::Now)
+    publish(dir, new, planned, Durable::Now(job))
 }
 
 fn create_qcow2(dir: &Directory, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
@@ -167,7 +168,7 @@ fn create_qcow2(dir: &Directory, planned: &VolumeDef, options: CreateOptions, jo
     let new = new_file(dir, planned)?;
     qcow2::create(new.file(), &wanted, preallocation, job)
         .map_err(|e| error::image(format!("cannot create volume '{path}'"), e))?;
-    let durable = if preallocation == Preallocation::Off { Durable::Empty } else { Durable::Now };
+    let durable = if preallocation == Preallocation::Off { Durable::Empty } else { Durable::Now(job) };
     publish(dir, new, planned, durable)
 }
 
@@ -310,6 +311,7 @@ fn create_ploop(dir: &Directory, planned: &VolumeDef, job: &Job) -> Result<()> {
 fn with_hidden_file(
     dir: &Directory,
     planned: &VolumeDef,
+    job: &Job,
     make: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let new = NewFile::create_hidden(dir.path()).map_err(|e| cannot_create(planned, &e))?;
@@ -317,7 +319,7 @@ fn with_hidden_file(
     if let Some(path) = new.path() {
         make(path)?;
     }
-    publish(dir, new, planned, Durable::Now)
+    publish(dir, new, planned, Durable::Now(job))
 }
 
 fn new_file(dir: &Directory, planned: &VolumeDef) -> Result<NewFile> {
@@ -345,9 +347,8 @@ fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable<
     if wanted != (Permissions { mode: Some(VOLUME_MODE), ..Permissions::default() }) {
         apply_to_file(new.file(), path, &wanted)?;
     }
-    if matches!(durable, Durable::Now) {
-        new.file()
-            .sync_data()
+    if let Durable::Now(job) = durable {
+        sync_data(new.file(), || job.alive())
             .map_err(|e| Error::system(format!("cannot sync data to file '{path}'"), &e))?;
     }
     let file = new.publish(Path::new(path)).map_err(|e| match e.kind() {
@@ -358,7 +359,7 @@ fn publish(dir: &Directory, new: NewFile, planned: &VolumeDef, durable: Durable<
     })?;
     let unsynced = &dir.environment.unsynced;
     let synced = match durable {
-        Durable::Now => sync_folder(dir.path()),
+        Durable::Now(_) => sync_folder(dir.path()),
         Durable::After(source) => {
             unsynced.later_copy(file, Path::new(source), Path::new(path));
             Ok(())
