@@ -178,6 +178,23 @@ fn each_call_that_hangs_ends() {
 }
 
 #[test]
+fn what_was_given_up_before_it_began_is_not_done_later() {
+    if !can_run() {
+        return;
+    }
+    let scene = Scene::new(1);
+    scene.bad.fault(&[Call::Open], Fault::Hangs);
+    assert!(scene.fail(&["vol-resize", "v", "8M", "bad"]).contains("has not answered"));
+    scene.bad.heal();
+    // The thread that hung is back when this is answered.
+    scene.eventually(&["pool-refresh", "bad"], |refreshed| refreshed.status.success());
+    scene.eventually(&["vol-delete", "v", "bad"], |deleted| {
+        assert_eq!(std::fs::metadata(scene.bad.behind().join("v")).map_or(1 << 20, |v| v.len()), 1 << 20);
+        deleted.status.success()
+    });
+}
+
+#[test]
 fn a_daemon_ends_and_another_one_starts_while_storage_hangs() {
     if !can_run() {
         return;

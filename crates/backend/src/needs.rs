@@ -125,12 +125,7 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
         PoolKind::Sheepdog => const { &[tool("dog", "everything", "", "")] },
         PoolKind::Gluster => const { &[library("libgfapi.so.0", "everything", "libgfapi0", "libgfapi0")] },
         PoolKind::Zfs => {
-            const {
-                &[
-                    tool("zfs", "datasets", "zfsutils-linux", "zfs"),
-                    tool("zpool", "pools", "zfsutils-linux", "zfs"),
-                ]
-            }
+            const { &[tool("zfs", "datasets", "zfsutils-linux", ""), tool("zpool", "pools", "zfsutils-linux", "")] }
         }
         PoolKind::Vstorage => {
             const { &[tool("vstorage", "clusters", "", ""), tool("vstorage-mount", "mounting", "", "")] }

@@ -121,7 +121,11 @@ impl Shell {
             Run::Quit => return (true, Next::Leave),
             Run::Connect => self.reconnect(invocation),
             Run::Own(run) => run(&self.out, &invocation.arguments),
-            Run::Local(run) => run(&self.options, &self.out, &invocation.arguments),
+            Run::Local(run) => {
+                // It looks at the locks, and closing a file ends those that this process has on it.
+                self.rest();
+                run(&self.options, &self.out, &invocation.arguments)
+            }
             Run::Read(run) => self.connected(Intent::Look, |session| run(session, &invocation.arguments)),
             Run::Write(run) => self.connected(Intent::Change, |session| run(session, &invocation.arguments)),
         };

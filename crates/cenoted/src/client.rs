@@ -29,7 +29,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 /// So many events wait for a client; one that lets more come together has to go.
-const MAX_EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 16_384;
 /// So many calls of a client are worked on at once; then no more are read.
 const MAX_CALLS: usize = 32;
 /// So much may a client send before it has opened a connection to storage.
@@ -81,6 +81,14 @@ struct Callbacks {
     next: i32,
 }
 
+/// Where what belongs to a stream goes.
+#[derive(Clone)]
+struct OpenStream {
+    incoming: mpsc::Sender<Incoming>,
+    /// It is open no more.
+    closed: Arc<Notify>,
+}
+
 /// A client that is connected.
 pub(crate) struct Client {
     pub(crate) server: Arc<Server>,
@@ -96,7 +104,7 @@ pub(crate) struct Client {
     identity: Mutex<Vec<TypedParam>>,
     callbacks: Mutex<Callbacks>,
     /// The streams that are open, by serial; `None` when the client has gone.
-    streams: Mutex<Option<HashMap<u32, mpsc::Sender<Incoming>>>>,
+    streams: Mutex<Option<HashMap<u32, OpenStream>>>,
     /// What threads do for it.
     pub(crate) work: Work,
     event_serial: AtomicU32,
@@ -264,7 +272,7 @@ impl Client {
     /// Makes a stream known under the serial of its call. If the client has gone, the stream finds that out at once.
     pub(crate) fn add_stream(&self, serial: u32, stream: mpsc::Sender<Incoming>) {
         if let Some(streams) = &mut *lock(&self.streams)
-            && streams.insert(serial, stream).is_none()
+            && streams.insert(serial, OpenStream { incoming: stream, closed: Arc::default() }).is_none()
         {
             self.server.streams.fetch_add(1, Ordering::AcqRel);
         }
@@ -272,8 +280,10 @@ impl Client {
 
     pub(crate) fn remove_stream(&self, serial: u32) {
         if let Some(streams) = &mut *lock(&self.streams)
-            && streams.remove(&serial).is_some()
+            && let Some(stream) = streams.remove(&serial)
         {
+            // Who waits to pass something on to it need not.
+            stream.closed.notify_one();
             self.server.streams.fetch_sub(1, Ordering::AcqRel);
         }
     }
@@ -388,12 +398,12 @@ async fn answer(client: Arc<Client>, frame: Frame) {
     });
     let failed = |_| Err(Error::new(Code::Internal, "the call broke off: this is a mistake in cenoted"));
     let answered = answered.unwrap_or_else(failed);
-    client.server.metrics.call(header, started.elapsed(), answered.as_ref().err());
     if !is_awaited {
         // The client has been told something else meanwhile, and knows of no stream.
         client.remove_stream(header.serial);
         return;
     }
+    client.server.metrics.call(header, started.elapsed(), answered.as_ref().err());
     match answered {
         Err(error) => refuse(&client, header, &error).await,
         Ok(answer) => reply(client, header, answer).await,
@@ -413,11 +423,18 @@ async fn reply(client: Arc<Client>, header: Header, Answer { payload, download }
 
 /// Has whoever waits for a thread wait no longer, if that is this client.
 pub(crate) fn wait_no_longer(client: &Arc<Client>, overdue: &Overdue, runtime: &Handle) {
-    let Some(Piece { id, header, kind, payload, .. }) = client.work.of(overdue.thread) else { return };
+    let Some(Piece { id, header, kind, payload, started, .. }) =
+        client.work.of(overdue.thread, overdue.since)
+    else {
+        return;
+    };
     let client = Arc::clone(client);
     match (&overdue.verdict, payload) {
         (Verdict::GivenUp(error), _) => {
             if client.work.end(id) {
+                client.server.metrics.call(header, started.elapsed(), Some(error));
+                // Nothing more is passed on to a stream that hangs.
+                client.remove_stream(header.serial);
                 let refusal = refusal(header, kind, error);
                 runtime.spawn(async move { client.send(&refusal).await });
             }
@@ -429,6 +446,7 @@ pub(crate) fn wait_no_longer(client: &Arc<Client>, overdue: &Overdue, runtime: &
                 if let Ok(answer) = answered
                     && client.work.end(id)
                 {
+                    client.server.metrics.call(header, started.elapsed(), None);
                     reply(client, header, answer).await;
                 }
             });
@@ -451,7 +469,10 @@ async fn pass_on(client: &Client, frame: Frame) -> Result<(), xdr::XdrError> {
         (_, Status::Ok) => Incoming::Finish,
         (_, Status::Error | Status::Other(_)) => Incoming::Abort,
     };
-    // A full stream holds up the one who fills it, nobody else.
-    let _ = stream.send(incoming).await;
+    // A full stream holds up the one who fills it, nobody else, and not for ever.
+    tokio::select! {
+        _ = stream.incoming.send(incoming) => {}
+        () = stream.closed.notified() => {}
+    }
     Ok(())
 }

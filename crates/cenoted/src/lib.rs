@@ -17,7 +17,7 @@ mod server;
 mod streams;
 mod work;
 
-use cenote_engine::{Access, Engine, Layout, Setup};
+use cenote_engine::{Access, Engine, Layout, Noticing, Setup};
 use cenote_model::Result;
 use client::{Rights, Service};
 use identity::SystemToken;
@@ -50,7 +50,8 @@ impl Daemon {
     pub fn open(layout: Layout) -> Result<Daemon> {
         let token = Arc::new(SystemToken::ensure(&layout)?);
         let secrets = SecretsHome::find(&layout, &token)?;
-        let engine = Engine::open(Setup::new(layout.clone(), secrets.for_storage(), Access::Write))?;
+        let setup = Setup::new(layout.clone(), secrets.for_storage(), Access::Write);
+        let engine = Engine::open(Setup { noticing: Noticing::FromTheStart, ..setup })?;
         Ok(Daemon { server: Arc::new(Server::new(engine, secrets, token)), layout })
     }
 

@@ -8,7 +8,7 @@ use crate::secrets::SecretsHome;
 use cenote_engine::{Engine, Layout};
 use cenote_model::{Code, Error, Result};
 use rustix::fs::Mode;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
@@ -217,8 +217,9 @@ fn listen(path: &Path, mode: u32, group: Option<u32>) -> Result<UnixListener> {
     let failed = |e: std::io::Error| Error::system(format!("cannot listen on '{}'", path.display()), &e);
     let folder = path.parent().ok_or_else(|| Error::new(Code::Internal, "a socket needs a directory"))?;
     std::fs::create_dir_all(folder).map_err(failed)?;
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+    // What is there and is no socket is somebody's.
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
         _ => {}
     }
     // Nobody gets in before the mode is set.

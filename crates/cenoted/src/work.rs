@@ -3,6 +3,7 @@
 use cenote_rpc::frame::{Header, Kind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// The arguments of a call.
@@ -30,6 +31,8 @@ pub(crate) struct Piece {
     pub(crate) kind: Kind,
     /// The call's arguments, where it can be answered again.
     pub(crate) payload: Option<Payload>,
+    /// When it began.
+    pub(crate) started: Instant,
     thread: ThreadId,
     /// Another thread that the first one waits for.
     helper: Option<ThreadId>,
@@ -41,7 +44,8 @@ impl Work {
         let mut state = self.lock();
         let (id, thread) = (state.next, thread::current().id());
         state.next += 1;
-        state.pieces.push(Piece { id, header, kind, payload, thread, helper: None });
+        let started = Instant::now();
+        state.pieces.push(Piece { id, header, kind, payload, started, thread, helper: None });
         id
     }
 
@@ -59,9 +63,11 @@ impl Work {
         found.map(|at| state.pieces.swap_remove(at)).is_some()
     }
 
-    /// What a thread works on.
-    pub(crate) fn of(&self, thread: ThreadId) -> Option<Piece> {
-        let works = |piece: &&Piece| piece.thread == thread || piece.helper == Some(thread);
+    /// What a thread has worked on since this moment. What it began later is something else.
+    pub(crate) fn of(&self, thread: ThreadId, since: Instant) -> Option<Piece> {
+        let works = |piece: &&Piece| {
+            (piece.thread == thread && piece.started <= since) || piece.helper == Some(thread)
+        };
         self.lock().pieces.iter().find(works).cloned()
     }
 

@@ -2,8 +2,11 @@
 //! again when it answers, and what was made gets to its medium.
 
 use crate::pool::{PoolEntry, PoolRun};
-use crate::visits::{Answering, Purpose, Visit};
+use crate::visits::{Answering, Purpose, Verdict, Visit};
+use crate::watching::Before;
 use crate::{Engine, Health};
+use cenote_model::Code;
+use cenote_model::event::PoolChange;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -25,7 +28,7 @@ impl Engine {
             if let Ok(backend) = pool.active() {
                 self.spawn("watch", move |engine| {
                     let watch = engine.begin_watch(&pool, &backend);
-                    engine.follow(&pool, &backend, watch);
+                    engine.follow(&pool, &backend, watch, Before::Unknown);
                 });
             }
         }
@@ -51,6 +54,9 @@ impl Engine {
     pub fn look_around(self: &Arc<Engine>) {
         for pool in self.registry().all() {
             for overdue in pool.visits().overdue(self.limit, &pool) {
+                if let Verdict::GivenUp(error) = &overdue.verdict {
+                    eprintln!("cenote: {error}");
+                }
                 self.overdue.emit(&overdue);
             }
             if pool.visits().take_is_back() {
@@ -71,19 +77,23 @@ impl Engine {
     /// The storage of a pool answers again.
     fn after_silence(&self, pool: &Arc<PoolEntry>) {
         eprintln!("cenote: the storage of pool '{}' answers again", pool.name());
-        if pool.with(|state| state.run == PoolRun::Active)
-            && let Err(error) = self.refresh(pool)
-        {
-            eprintln!("warning: {error}");
+        if !pool.with(|state| state.run == PoolRun::Active) {
+            return;
+        }
+        // Not as a refresh, which stops a pool that cannot be read: nobody has asked for that.
+        match pool.visit(Purpose::Work).and_then(|visit| self.scan(pool, &visit)) {
+            Ok(_) => self.emit(pool, PoolChange::Refreshed),
+            Err(error) => eprintln!("warning: {error}"),
         }
     }
 
     /// Returns when the storage of a pool answers.
     fn feel_pulse(&self, pool: &Arc<PoolEntry>) {
         let Ok(backend) = pool.active().or_else(|_| self.open_backend(pool)) else { return };
-        if let Ok(visit) = Visit::begin(pool, backend, Purpose::Pulse) {
-            // An error is an answer too.
-            let _ = visit.measure();
+        if let Ok(visit) = Visit::begin(pool, backend, Purpose::Pulse)
+            && visit.measure().is_err()
+        {
+            visit.was_in_vain();
         }
     }
 
@@ -95,9 +105,9 @@ impl Engine {
             }
             self.spawn("flush", move |_| {
                 // One whose storage is silent is flushed when it answers.
-                if let Ok(_visit) = pool.visit(Purpose::Sync)
-                    && let Err(error) = pool.flush()
-                {
+                let visit = pool.active().and_then(|backend| Visit::begin(&pool, backend, Purpose::Sync));
+                let is_silent = visit.as_ref().is_err_and(|error| error.code == Code::OperationTimeout);
+                if !is_silent && let Err(error) = pool.flush() {
                     eprintln!("cenote: {error}");
                 }
                 pool.is_flushing.store(false, Ordering::Release);

@@ -68,13 +68,25 @@ pub struct Setup {
     pub access: Access,
     /// Where its jobs are listed.
     pub jobs: Jobs,
+    /// Whether it notices what others do.
+    pub noticing: Noticing,
+}
+
+/// Whether an engine notices what others do in the storage of its pools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noticing {
+    /// Not before [it is told to](Engine::watch).
+    Later,
+    /// From the start of each pool on.
+    FromTheStart,
 }
 
 impl Setup {
     /// An engine on this machine, with all types of pool.
     pub fn new(layout: Layout, secrets: Arc<dyn Secrets>, access: Access) -> Setup {
         let drivers = cenote_backend::drivers();
-        Setup { layout, host: Host::new(), drivers, secrets, access, jobs: Jobs::default() }
+        let (host, jobs) = (Host::new(), Jobs::default());
+        Setup { layout, host, drivers, secrets, access, jobs, noticing: Noticing::Later }
     }
 }
 
@@ -105,7 +117,7 @@ impl Engine {
     /// Opens the state on disk. Pools that were active before are found again, and those that start by themselves are
     /// started, once a boot. On the very first use the `default` pool is made.
     pub fn open(setup: Setup) -> Result<Arc<Engine>> {
-        let Setup { layout, host, drivers, secrets, access, jobs } = setup;
+        let Setup { layout, host, drivers, secrets, access, jobs, noticing } = setup;
         let system = Arc::clone(host.system());
         let must_change = state::is_new(&*system, &layout) || state::is_from_another_boot(&*system, &layout);
         let lock = match access {
@@ -135,7 +147,7 @@ impl Engine {
             jobs,
             lock: Mutex::new(lock),
             is_defining: AtomicBool::new(false),
-            is_watching: AtomicBool::new(false),
+            is_watching: AtomicBool::new(noticing == Noticing::FromTheStart),
         });
         engine.load(must_change && may_change, may_change)?;
         if access == Access::Read {
@@ -224,8 +236,9 @@ impl Engine {
 
     /// Returns when every volume that was made is on its medium. Pools are flushed side by side.
     pub fn flush(&self) -> Result<()> {
+        // Not those alone that have something left: what another thread is syncing is waited for.
         let pools = self.registry().all();
-        let pools: Vec<_> = pools.iter().filter(|pool| !pool.unsynced().is_empty()).collect();
+        let pools: Vec<_> = pools.iter().collect();
         match pools.as_slice() {
             [] => Ok(()),
             [pool] => pool.flush(),

@@ -3,6 +3,7 @@
 use crate::pool::{PoolEntry, PoolRun, PoolState};
 use crate::registry::Registry;
 use crate::visits::{Purpose, Visit};
+use crate::watching::Before;
 use crate::{Engine, state};
 use cenote_host::Undo;
 use cenote_model::event::{PoolChange, PoolEvent};
@@ -24,7 +25,7 @@ impl Engine {
     pub fn define_pool(&self, xml: &str, validate: Validate) -> Result<PoolRef> {
         let def = parse(xml, validate)?;
         let defining = self.define();
-        let known = self.registry().admit(&def)?;
+        let known = self.admit(&def)?;
         state::save_definition(self.system(), &self.layout, &def)?;
         let mut registry = self.registry_mut();
         let entry = known.unwrap_or_else(|| Arc::new(PoolEntry::new(def.clone())));
@@ -48,38 +49,39 @@ impl Engine {
         let def = parse(xml, Validate::Lax)?;
         self.driver(def.kind)?;
         let defining = self.define();
-        let mut registry = self.registry_mut();
-        let (entry, is_new) = match registry.admit(&def)? {
-            Some(entry) => (entry, false),
+        let entry = match self.admit(&def)? {
+            Some(entry) => {
+                entry.change(|state| match state.run {
+                    PoolRun::Active => {
+                        let message = format!("pool is already active as '{}'", def.name);
+                        Err(Error::new(Code::OperationInvalid, message))
+                    }
+                    PoolRun::Changing => Err(entry_is_changing(&entry)),
+                    PoolRun::Inactive => {
+                        state.next = Some(std::mem::replace(&mut state.def, def));
+                        state.run = PoolRun::Changing;
+                        Ok(())
+                    }
+                })?;
+                entry
+            }
             None => {
-                let entry = Arc::new(PoolEntry::new(def.clone()));
-                registry.insert(Arc::clone(&entry));
-                (entry, true)
+                let entry = Arc::new(PoolEntry::new(def));
+                // Nobody else may begin with it.
+                entry.change(|state| state.run = PoolRun::Changing);
+                self.registry_mut().insert(Arc::clone(&entry));
+                entry
             }
         };
-        drop(registry);
         drop(defining);
-        entry.change(|state| match state.run {
-            PoolRun::Active => {
-                Err(Error::new(Code::OperationInvalid, format!("pool is already active as '{}'", def.name)))
-            }
-            PoolRun::Changing => Err(entry_is_changing(&entry)),
-            PoolRun::Inactive => {
-                if !is_new {
-                    state.next = Some(std::mem::replace(&mut state.def, def));
-                }
-                state.run = PoolRun::Changing;
-                Ok(())
-            }
-        })?;
         self.bring_up(&entry, build)?;
         Ok(entry.reference())
     }
 
     /// Removes the persistent definition of an inactive pool.
     pub fn undefine_pool(&self, pool: &PoolRef) -> Result<()> {
-        let entry = self.entry(pool)?;
         let defining = self.define();
+        let entry = self.entry(pool)?;
         self.claim_inactive(&entry, "is still active")?;
         let removed = state::remove_definition(self.system(), &self.layout, entry.name());
         // What could not be removed for good is put back. Without that nothing is known of it, until the next start.
@@ -121,6 +123,7 @@ impl Engine {
     pub fn stop_pool(&self, pool: &PoolRef) -> Result<()> {
         let entry = self.entry(pool)?;
         let visit = entry.visit(Purpose::Work)?;
+        let job = visit.job(&self.jobs, format!("stopping pool '{}'", entry.name()))?;
         entry.change(|state| match state.run {
             PoolRun::Inactive => Err(entry.not_active()),
             PoolRun::Changing => Err(entry_is_changing(&entry)),
@@ -130,8 +133,8 @@ impl Engine {
                 Ok(())
             }
         })?;
-        let job = visit.job(&self.jobs, format!("stopping pool '{}'", entry.name()));
-        if let Err(error) = visit.stop(&job) {
+        // What was made is on its medium before the pool is left: afterwards nobody knows of it.
+        if let Err(error) = entry.flush().and_then(|()| visit.stop(&job)) {
             entry.change(|state| state.run = PoolRun::Active);
             return Err(error);
         }
@@ -149,7 +152,7 @@ impl Engine {
             let construction = visit
                 .construction()
                 .ok_or_else(|| Error::new(Code::NoSupport, "pool does not support pool deletion"))?;
-            construction.delete(&visit.job(&self.jobs, format!("deleting pool '{}'", entry.name())))
+            construction.delete(&*visit.job(&self.jobs, format!("deleting pool '{}'", entry.name()))?)
         });
         self.settle(&entry);
         deleted?;
@@ -181,7 +184,8 @@ impl Engine {
                     may_stop
                 });
                 if may_stop {
-                    let _ = visit.stop(&visit.job(&self.jobs, format!("stopping pool '{}'", entry.name())));
+                    let _ = entry.flush();
+                    let _ = visit.stop(&Job::new(0, "stopping a pool"));
                     state::remove_active(self.system(), &self.layout, entry.name());
                     self.settle(entry);
                     self.emit(entry, PoolChange::Stopped);
@@ -193,13 +197,11 @@ impl Engine {
 
     /// Says whether a pool starts by itself.
     pub fn set_autostart(&self, pool: &PoolRef, autostart: bool) -> Result<()> {
+        let _defining = self.define();
         let entry = self.entry(pool)?;
         if !entry.with(|state| state.persistent) {
             return Err(Error::new(Code::Internal, "pool has no config file"));
         }
-        let _defining = self.define();
-        // It may have gone while others had their turn.
-        self.entry(pool)?;
         state::set_autostart(self.system(), &self.layout, entry.name(), autostart)?;
         entry.change(|state| state.autostart = autostart);
         Ok(())
@@ -262,10 +264,20 @@ impl Engine {
         match pool.visit(Purpose::Work).and_then(|visit| visit.is_active()) {
             Ok(true) => {}
             Ok(false) => {
-                if self.may_change() {
-                    state::remove_active(self.system(), &self.layout, pool.name());
+                // Unless somebody works in it meanwhile, or has stopped it.
+                let is_over = pool.change(|state| {
+                    let is_over = state.run == PoolRun::Active && !state.has_jobs();
+                    if is_over {
+                        state.run = PoolRun::Changing;
+                    }
+                    is_over
+                });
+                if is_over {
+                    if self.may_change() {
+                        state::remove_active(self.system(), &self.layout, pool.name());
+                    }
+                    self.settle(pool);
                 }
-                self.settle(pool);
             }
             Err(error) => eprintln!("warning: storage pool '{}' may not be active: {error}", pool.name()),
         }
@@ -346,6 +358,17 @@ impl Engine {
         self.start_pool(&pool, BuildFirst::Yes(Overwrite::Default))
     }
 
+    /// The pool that a definition is for, if it is there already.
+    fn admit(&self, def: &PoolDef) -> Result<Option<Arc<PoolEntry>>> {
+        let admitted = self.registry().admit(def);
+        if admitted.is_ok() {
+            return admitted;
+        }
+        // What is in its way may be active no more.
+        self.ask_all();
+        self.registry().admit(def)
+    }
+
     /// Marks an inactive pool as being changed.
     fn claim_inactive(&self, entry: &PoolEntry, if_active: &str) -> Result<()> {
         entry.change(|state| match state.run {
@@ -367,9 +390,9 @@ impl Engine {
     /// Builds if asked to, starts, reads the volumes. If that fails, the pool is as it was before.
     fn bring_up(&self, entry: &Arc<PoolEntry>, build: BuildFirst) -> Result<()> {
         let visit = self.visit_inactive(entry).inspect_err(|_| self.settle(entry))?;
-        let (visit, job) = (&visit, &visit.job(&self.jobs, format!("starting pool '{}'", entry.name())));
         let mut undo = Undo::new();
         undo.push(|| self.settle(entry));
+        let (visit, job) = (&visit, &visit.job(&self.jobs, format!("starting pool '{}'", entry.name()))?);
         if let BuildFirst::Yes(overwrite) = build {
             self.build(entry, visit, overwrite)?;
             visit.goes_on(job);
@@ -387,7 +410,7 @@ impl Engine {
         job.check()?;
         undo.disarm();
         entry.change(|state| state.run = PoolRun::Active);
-        self.follow(entry, visit.backend(), watch);
+        self.follow(entry, visit.backend(), watch, Before::Scanned);
         self.emit(entry, PoolChange::Started);
         Ok(())
     }
@@ -396,7 +419,7 @@ impl Engine {
         // Types without construction have nothing to build: that is no error, as in libvirt.
         match visit.construction() {
             Some(construction) => construction
-                .build(overwrite, &visit.job(&self.jobs, format!("building pool '{}'", entry.name()))),
+                .build(overwrite, &*visit.job(&self.jobs, format!("building pool '{}'", entry.name()))?),
             None => Ok(()),
         }
     }

@@ -463,7 +463,7 @@ impl Engine {
 
     /// Reads all volumes, and publishes them at once. What changed meanwhile is left as it is. Returns what others did.
     pub(crate) fn scan(&self, entry: &PoolEntry, visit: &Visit) -> Result<Vec<(Name, VolumeChange)>> {
-        let job = visit.job(&self.jobs, format!("refreshing pool '{}'", entry.name()));
+        let job = visit.job(&self.jobs, format!("refreshing pool '{}'", entry.name()))?;
         let (began, started) = (SystemTime::now(), Instant::now());
         let looking = entry.look();
         // Of what is being made or changed nothing is known.

@@ -61,7 +61,7 @@ impl Engine {
         let busy = self.claim(&entry, &visit, &def)?;
         let io =
             content_of(&*visit, "storage pool doesn't support volume upload")?.open(&def, Access::Write)?;
-        let job = visit.job(&self.jobs, format!("uploading to volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("uploading to volume '{}'", volume.name))?;
         job.expect(length);
         let left = (length != 0).then_some(length);
         let name = volume.name.clone();
@@ -81,7 +81,7 @@ impl Engine {
             0 => size,
             _ => size.min(offset.saturating_add(length)),
         };
-        let job = visit.job(&self.jobs, format!("downloading volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("downloading volume '{}'", volume.name))?;
         job.expect(end.saturating_sub(offset));
         let (name, backend) = (volume.name.clone(), Arc::clone(visit.backend()));
         drop(visit);

@@ -8,6 +8,7 @@ use crate::pool::PoolEntry;
 use crate::{Health, Jobs};
 use cenote_backend::Pool;
 use cenote_model::{Code, Error, Job, Result};
+use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
@@ -45,6 +46,8 @@ pub enum Answering {
 pub struct Overdue {
     /// Who waits.
     pub thread: ThreadId,
+    /// Since when it is at storage.
+    pub since: Instant,
     /// What is done about it.
     pub verdict: Verdict,
 }
@@ -134,7 +137,18 @@ impl Visits {
             if matches!(record.told, Told::ThatItIsGivenUp(_)) {
                 continue;
             }
-            if limit.is_some_and(|limit| silence >= limit) {
+            let may_ask_again = record.purpose == Purpose::Look && matches!(record.told, Told::Nothing);
+            if may_ask_again && silence >= LOOK {
+                record.told = Told::ToAskAgain;
+                if *answering == Answering::Yes {
+                    *answering = Answering::Slowly;
+                }
+                overdue.push(Overdue {
+                    thread: record.thread,
+                    since: record.since,
+                    verdict: Verdict::AskAgain,
+                });
+            } else if limit.is_some_and(|limit| silence >= limit) {
                 let since = Instant::now().checked_sub(silence).unwrap_or(record.since);
                 *answering = Answering::NotSince(since);
                 let error = silent(pool, since, record.job.as_deref());
@@ -142,16 +156,11 @@ impl Visits {
                     job.give_up(error.clone());
                 }
                 record.told = Told::ThatItIsGivenUp(error.clone());
-                overdue.push(Overdue { thread: record.thread, verdict: Verdict::GivenUp(error) });
-            } else if record.purpose == Purpose::Look
-                && silence >= LOOK
-                && matches!(record.told, Told::Nothing)
-            {
-                record.told = Told::ToAskAgain;
-                if *answering == Answering::Yes {
-                    *answering = Answering::Slowly;
-                }
-                overdue.push(Overdue { thread: record.thread, verdict: Verdict::AskAgain });
+                overdue.push(Overdue {
+                    thread: record.thread,
+                    since: record.since,
+                    verdict: Verdict::GivenUp(error),
+                });
             }
         }
         overdue
@@ -173,10 +182,12 @@ impl Visits {
         Ok(id)
     }
 
-    fn leave(&self, id: u64) {
+    fn leave(&self, id: u64, is_answer: bool) {
         let mut state = self.lock();
         state.under_way.retain(|record| record.id != id);
-        // Even an error is an answer.
+        if !is_answer {
+            return;
+        }
         state.is_back |= matches!(state.answering, Answering::NotSince(_));
         state.answering = Answering::Yes;
         state.answered = Instant::now();
@@ -212,25 +223,33 @@ pub(crate) struct Visit {
     entry: Arc<PoolEntry>,
     backend: Arc<dyn Pool>,
     id: u64,
+    /// It did not come back with an answer.
+    in_vain: Cell<bool>,
 }
 
 impl Visit {
     /// Goes to the storage of a pool, which may be inactive. Fails if it is known not to answer.
     pub(crate) fn begin(entry: &Arc<PoolEntry>, backend: Arc<dyn Pool>, purpose: Purpose) -> Result<Visit> {
         let id = entry.visits().enter(purpose, entry)?;
-        Ok(Visit { entry: Arc::clone(entry), backend, id })
+        Ok(Visit { entry: Arc::clone(entry), backend, id, in_vain: Cell::new(false) })
     }
 
-    /// Starts a job, which gives the signs of life from now on.
-    pub(crate) fn job(&self, jobs: &Jobs, what: impl Into<String>) -> RunningJob {
+    /// Starts a job, which gives the signs of life from now on. Fails if nobody waits for it any more.
+    pub(crate) fn job(&self, jobs: &Jobs, what: impl Into<String>) -> Result<RunningJob> {
         let job = jobs.start(what, self.entry.name());
         self.goes_on(&job);
-        job
+        job.check()?;
+        Ok(job)
     }
 
     /// A job that was started before gives the signs of life.
     pub(crate) fn goes_on(&self, job: &RunningJob) {
         self.entry.visits().attach(self.id, job.shared());
+    }
+
+    /// What it came back with tells nothing about whether the storage answers.
+    pub(crate) fn was_in_vain(&self) {
+        self.in_vain.set(true);
     }
 
     /// The backend that is visited.
@@ -249,6 +268,6 @@ impl Deref for Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.entry.visits().leave(self.id);
+        self.entry.visits().leave(self.id, !self.in_vain.get());
     }
 }

@@ -127,7 +127,7 @@ impl Engine {
         }
         let volumes = volumes_of(&*visit, "storage pool does not support volume creation")?;
         let planned = volumes.plan(wanted)?;
-        let job = visit.job(&self.jobs, format!("creating volume '{}'", planned.name));
+        let job = visit.job(&self.jobs, format!("creating volume '{}'", planned.name))?;
         self.make(&entry, volumes, planned, &job, |planned| volumes.create(planned, options, &job))
     }
 
@@ -157,7 +157,7 @@ impl Engine {
         let volumes = volumes_of(&*visit, refusal)?;
         let planned = volumes.plan(wanted)?;
         let _busy = Busy::shared(&source_entry, &source.name)?;
-        let job = visit.job(&self.jobs, format!("copying volume '{}' to '{}'", source.name, planned.name));
+        let job = visit.job(&self.jobs, format!("copying volume '{}' to '{}'", source.name, planned.name))?;
         source_visit.goes_on(&job);
         self.make(&entry, volumes, planned, &job, |planned| {
             volumes.create_from(planned, &source_def, options, &job)
@@ -196,7 +196,7 @@ impl Engine {
                 return Err(Error::new(Code::OperationFailed, "Not enough space left in storage pool"));
             }
         }
-        let job = visit.job(&self.jobs, format!("resizing volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("resizing volume '{}'", volume.name))?;
         let growth = if options.allocate { Growth::Allocated } else { Growth::Sparse };
         let resized = volumes.resize(&def, capacity, growth, &job);
         self.look_again(&entry, volumes, &volume.name)?;
@@ -211,7 +211,7 @@ impl Engine {
         let known =
             self.find(&entry, volume.name.as_str())?.ok_or_else(|| no_such_name(volume.name.as_str()))?;
         let busy = self.claim(&entry, &visit, &known.def)?;
-        let job = visit.job(&self.jobs, format!("deleting volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("deleting volume '{}'", volume.name))?;
         if options.zeroed {
             content_of(&*visit, "storage pool doesn't support volume wiping")?.wipe(
                 &known.def,
@@ -239,7 +239,7 @@ impl Engine {
         let path = Path::new(def.path.as_deref().unwrap_or_default());
         // A copy may be in any pool.
         for pool in self.registry().all().iter().filter(|pool| pool.unsynced().has_copies_of(path)) {
-            let job = visit.job(&self.jobs, format!("syncing what was copied from volume '{}'", def.name));
+            let job = visit.job(&self.jobs, format!("syncing what was copied from volume '{}'", def.name))?;
             pool.unsynced().settle(path, || job.alive()).map_err(|e| {
                 Error::system(format!("cannot sync what was copied from volume '{}'", def.name), &e)
             })?;
@@ -253,7 +253,7 @@ impl Engine {
         let content = content_of(&*visit, "storage pool doesn't support volume wiping")?;
         let def = self.volume(volume)?;
         let _busy = self.claim(&entry, &visit, &def)?;
-        let job = visit.job(&self.jobs, format!("wiping volume '{}'", volume.name));
+        let job = visit.job(&self.jobs, format!("wiping volume '{}'", volume.name))?;
         let wiped = content.wipe(&def, algorithm, &job);
         if let Some(volumes) = visit.volumes() {
             self.look_again(&entry, volumes, &volume.name)?;
@@ -320,7 +320,11 @@ impl Engine {
         let looking = entry.look();
         let found = volumes.probe(name)?;
         Ok(looking.publish(|state, newer| {
-            if !newer.contains(name) {
+            // What is gone while somebody is at it stays, so that it is known that somebody is.
+            let in_use = state.volumes.get(name).is_some_and(|known| known.used != Use::Idle);
+            let is_kept =
+                newer.contains(name) || state.run == PoolRun::Inactive || (found.is_none() && in_use);
+            if !is_kept {
                 state.publish(name, found);
             }
             state.volumes.get(name).map(|volume| Arc::clone(&volume.def))

@@ -1,12 +1,12 @@
 //! Noticing what others do in the storage of pools.
 
 use crate::Engine;
-use crate::pool::{Knowledge, PoolEntry, PoolRun, Use};
+use crate::pool::{PoolEntry, PoolRun, Use};
 use crate::visits::Purpose;
-use cenote_backend::{Noticed, Pool, Watch};
+use cenote_backend::{Noticed, Pool, Volumes, Watch};
 use cenote_model::event::{PoolChange, VolumeChange};
 use cenote_model::{Name, Result};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -17,8 +17,11 @@ const BATCH: Duration = Duration::from_millis(50);
 const MANY: usize = 256;
 /// How often it is seen whether there is still something to watch.
 const STEP: Duration = Duration::from_millis(500);
-/// When a volume that was in use is looked at again.
+/// When a volume that was in use is looked at again, and the least by which a look is put off.
 const AGAIN: Duration = Duration::from_millis(100);
+/// The most by which a look is put off: at what could not be looked at, and at a volume that a guest writes to.
+const LONGEST: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Begins to watch the storage of a pool, where that is wanted and possible.
@@ -35,21 +38,33 @@ impl Engine {
         })
     }
 
-    /// Follows what is noticed, on a thread of its own, until the pool stops.
+    /// Follows what is noticed, on a thread of its own, until the pool stops. What happened before the watch began is found
+    /// by a scan, unless there is one anyway.
     pub(crate) fn follow(
         &self,
         pool: &Arc<PoolEntry>,
         backend: &Arc<dyn Pool>,
         watch: Option<Box<dyn Watch>>,
+        before: Before,
     ) {
         let Some(watch) = watch else { return };
         let Some(engine) = self.itself.upgrade() else { return };
         let engine = Arc::downgrade(&engine);
-        let follower = Follower { engine, pool: Arc::clone(pool), backend: Arc::clone(backend), watch };
-        if let Err(e) = self.system().spawn("watch", Box::new(move || follower.run())) {
+        let backend = Arc::clone(backend);
+        let follower = Follower { engine, pool: Arc::clone(pool), backend, watch };
+        if let Err(e) = self.system().spawn("watch", Box::new(move || follower.run(before))) {
             eprintln!("warning: cannot start a thread to watch storage pool '{}': {e}", pool.name());
         }
     }
+}
+
+/// What is known of the time before a watch began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// All is read after it began.
+    Scanned,
+    /// Something may have changed.
+    Unknown,
 }
 
 struct Follower {
@@ -60,18 +75,21 @@ struct Follower {
 }
 
 /// What has been noticed and not been looked at.
-#[derive(Default)]
 struct Pending {
-    names: BTreeSet<Name>,
+    /// The names, and when each is to be looked at.
+    names: BTreeMap<Name, Instant>,
     anything: bool,
+    /// When anything may be looked at again, and how long that was put off.
+    not_before: Instant,
+    delay: Duration,
+    /// Names about which nothing was new, as with what a guest writes: how long the next look at them is put off, and when
+    /// the last one was.
+    quiet: BTreeMap<Name, (Duration, Instant)>,
 }
 
 impl Follower {
-    fn run(mut self) {
-        let mut pending = Pending {
-            anything: self.pool.with(|state| state.knowledge < Knowledge::Scanned),
-            ..Pending::default()
-        };
+    fn run(mut self, before: Before) {
+        let mut pending = Pending::new(before);
         let mut is_gone = false;
         loop {
             let step = if pending.is_empty() { STEP } else { AGAIN };
@@ -96,19 +114,31 @@ impl Follower {
                 is_gone = false;
                 pending.anything = true;
             }
-            if !pending.is_empty() {
-                // What cannot be looked at now is looked at when it answers.
-                let _ = engine.take_notice(&self.pool, &mut pending);
-            }
+            engine.take_notice(&self.pool, &mut pending);
         }
     }
 }
 
 impl Pending {
+    fn new(before: Before) -> Pending {
+        Pending {
+            names: BTreeMap::new(),
+            anything: before == Before::Unknown,
+            not_before: Instant::now(),
+            delay: Duration::ZERO,
+            quiet: BTreeMap::new(),
+        }
+    }
+
     /// Adds what was noticed. True if there is nothing to watch any more.
     fn add(&mut self, noticed: Noticed) -> bool {
         match noticed {
-            Noticed::Volume(name) => drop(self.names.insert(name)),
+            Noticed::Volume(name) => {
+                // After a pause it may be something else.
+                self.quiet.retain(|_, (delay, last)| last.elapsed() < *delay * 2 + STEP);
+                let delay = self.quiet.get(&name).map_or(Duration::ZERO, |(delay, _)| *delay);
+                self.names.entry(name).or_insert_with(|| Instant::now() + delay);
+            }
             Noticed::Anything => self.anything = true,
             Noticed::Gone => return true,
         }
@@ -118,51 +148,99 @@ impl Pending {
     fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.anything
     }
+
+    /// The names whose time has come, of volumes that nobody is at.
+    fn due(&self, pool: &PoolEntry) -> Vec<Name> {
+        let now = Instant::now();
+        let due = self.names.iter().filter(|(name, when)| **when <= now && !is_in_use(pool, name));
+        due.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Something could not be looked at, or had to be looked at as a whole: that is not done all the time.
+    fn put_off(&mut self, at_least: Duration) {
+        self.delay = (self.delay * 2).clamp(at_least, LONGEST);
+        self.not_before = Instant::now() + self.delay;
+    }
+
+    /// Nothing was new about a name: the next look at it is put off, each time for longer.
+    fn was_quiet(&mut self, name: Name) {
+        let (delay, last) = self.quiet.entry(name).or_insert((Duration::ZERO, Instant::now()));
+        (*delay, *last) = ((*delay * 2).clamp(AGAIN, QUIET), Instant::now());
+    }
 }
 
 impl Engine {
-    /// Looks at what was noticed, and tells of it. What is in use stays to be looked at later.
-    fn take_notice(&self, pool: &Arc<PoolEntry>, pending: &mut Pending) -> Result<()> {
-        let visit = pool.visit(Purpose::Work)?;
+    /// Looks at what was noticed, and tells of it. What is in use, or cannot be looked at now, stays to be looked at later.
+    fn take_notice(&self, pool: &Arc<PoolEntry>, pending: &mut Pending) {
+        if Instant::now() < pending.not_before {
+            return;
+        }
+        let due = pending.due(pool);
+        let everything = pending.anything || due.len() > MANY;
+        if !everything && due.is_empty() {
+            return;
+        }
+        let Ok(visit) = pool.visit(Purpose::Work) else { return pending.put_off(AGAIN) };
         let mut changes = Vec::new();
-        if pending.anything || pending.names.len() > MANY {
-            changes = self.scan(pool, &visit)?;
+        if everything {
+            match self.scan(pool, &visit) {
+                Ok(found) => changes = found,
+                Err(_) => return pending.put_off(STEP),
+            }
             pending.anything = false;
-            pending.names.retain(|name| is_in_use(pool, name));
+            pending.delay = Duration::ZERO;
+            pending.quiet.clear();
+            pending.names.retain(|name, _| !due.contains(name));
         } else if let Some(volumes) = visit.volumes() {
-            for name in std::mem::take(&mut pending.names) {
-                if is_in_use(pool, &name) {
-                    pending.names.insert(name);
-                    continue;
-                }
-                let looking = pool.look();
-                let found = volumes.probe(&name)?;
-                let change = looking.publish(|state, newer| {
-                    if newer.contains(&name) || state.run != PoolRun::Active {
-                        return None;
+            for name in due {
+                match self.look_at(pool, volumes, &name) {
+                    Err(_) => {
+                        pending.put_off(STEP);
+                        break;
                     }
-                    let before = state.volumes.get(&name).map(|known| Arc::clone(&known.def));
-                    let change = match (&before, &found) {
-                        (None, None) => return None,
-                        (None, Some(_)) => Some(VolumeChange::Added),
-                        (Some(_), None) => Some(VolumeChange::Removed),
-                        (Some(before), Some(after)) => {
-                            (!before.is_like(after)).then_some(VolumeChange::Changed)
-                        }
-                    };
-                    state.publish(&name, found);
-                    change
-                });
-                if let Some(change) = change {
-                    self.tell(pool, &name, change);
-                    changes.push((name, change));
+                    Ok(Some(change)) => {
+                        pending.quiet.remove(&name);
+                        changes.push((name.clone(), change));
+                    }
+                    Ok(None) => pending.was_quiet(name.clone()),
                 }
+                pending.delay = Duration::ZERO;
+                pending.names.remove(&name);
             }
         }
         if !changes.is_empty() {
             self.emit(pool, PoolChange::Refreshed);
         }
-        Ok(())
+    }
+
+    /// Looks at a volume that nobody here is at, and tells what others did to it.
+    fn look_at(
+        &self,
+        pool: &Arc<PoolEntry>,
+        volumes: &dyn Volumes,
+        name: &Name,
+    ) -> Result<Option<VolumeChange>> {
+        let looking = pool.look();
+        let found = volumes.probe(name)?;
+        let change = looking.publish(|state, newer| {
+            let known = state.volumes.get(name);
+            let in_use = known.is_some_and(|known| known.used != Use::Idle);
+            if newer.contains(name) || in_use || state.run != PoolRun::Active {
+                return None;
+            }
+            let change = match (known.map(|known| &*known.def), &found) {
+                (None, None) => return None,
+                (None, Some(_)) => Some(VolumeChange::Added),
+                (Some(_), None) => Some(VolumeChange::Removed),
+                (Some(before), Some(after)) => (!before.is_like(after)).then_some(VolumeChange::Changed),
+            };
+            state.publish(name, found);
+            change
+        });
+        if let Some(change) = change {
+            self.tell(pool, name, change);
+        }
+        Ok(change)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Unsynced {
     waiting: Mutex<Waiting>,
     /// What has been copied from a volume that is still there.
     copies: Mutex<Vec<Arc<Copied>>>,
+    /// Held while they are synced, so that whoever comes later waits for what is under way.
+    flushing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +101,7 @@ impl Unsynced {
     /// Returns when all files are on their medium, or it is known which are not: the first failure is told, and others
     /// are not left out because of it.
     pub fn flush(&self) -> io::Result<()> {
+        let _flushing = lock(&self.flushing);
         let Waiting { files, systems } = std::mem::take(&mut *lock(&self.waiting));
         let mut folders: Vec<&Path> = files.iter().map(|(_, folder)| folder.as_path()).collect();
         folders.sort();

@@ -106,7 +106,12 @@ impl Connection for Embedded {
 
     fn rest(&mut self) -> Result<()> {
         match self.engine.take() {
-            Some((engine, _)) => engine.flush(),
+            Some((engine, _)) => {
+                let flushed = engine.flush();
+                // Threads that hang may hold the engine.
+                engine.release();
+                flushed
+            }
             None => Ok(()),
         }
     }

@@ -3,59 +3,38 @@
 use super::{Finding, Weight, quoted};
 use cenote_engine::Layout;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
-/// The sockets of storage and secrets; first those that libvirt's modular daemons and cenoted share.
-const SOCKETS: [&str; 5] = [
-    "virtstoraged-sock",
-    "virtstoraged-sock-ro",
-    "virtsecretd-sock",
-    "virtsecretd-sock-ro",
-    "cenote-metrics-sock",
-];
+/// The sockets of storage and secrets that are for everybody who may use the daemon.
+const SOCKETS: [&str; 4] =
+    ["virtstoraged-sock", "virtstoraged-sock-ro", "virtsecretd-sock", "virtsecretd-sock-ro"];
 /// libvirt's daemons that have storage.
 const DAEMONS: [&str; 2] = ["libvirtd", "virtstoraged"];
-/// The units that start them.
-const UNITS: [&str; 9] = [
-    "virtstoraged.service",
-    "virtstoraged.socket",
-    "virtstoraged-ro.socket",
-    "virtstoraged-admin.socket",
-    "libvirtd.service",
-    "libvirtd.socket",
-    "libvirtd-ro.socket",
-    "libvirtd-admin.socket",
-    "libvirtd-tcp.socket",
-];
+/// The units that start the one that has nothing but storage. libvirtd has guests too: it is not for us to stop it.
+const UNITS: [&str; 4] =
+    ["virtstoraged.service", "virtstoraged.socket", "virtstoraged-ro.socket", "virtstoraged-admin.socket"];
 
 pub(super) fn findings(layout: &Layout, is_served: bool) -> Vec<Finding> {
     let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
     let mut findings = Vec::new();
-    for name in SOCKETS {
-        let path = layout.sockets().join(name);
-        let is_socket = fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket());
-        match UnixStream::connect(&path) {
-            Err(e) if is_socket && e.kind() == ErrorKind::ConnectionRefused => {
-                let what = format!("nobody serves the socket '{}', which a daemon has left", path.display());
-                findings.push(Finding::new(Weight::Warning, what, format!("{sudo}rm {}", quoted(&path))));
-            }
-            Err(e) if is_socket && e.kind() == ErrorKind::PermissionDenied => {
-                let what = format!("this user may not use the socket '{}'", path.display());
-                findings.push(Finding::new(
-                    Weight::Warning,
-                    what,
-                    format!("{sudo}chmod o+rw {}", quoted(&path)),
-                ));
-            }
-            _ => {}
+    // Nobody is connected to: that could start a daemon.
+    let served = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let is_served_by_anybody = |path: &Path| {
+        let path = path.display().to_string();
+        served.lines().any(|line| line.split_whitespace().nth(7) == Some(path.as_str()))
+    };
+    for path in SOCKETS.iter().map(|name| layout.sockets().join(name)) {
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket()) {
+            continue;
+        }
+        if !is_served_by_anybody(&path) {
+            let what = format!("nobody serves the socket '{}', which a daemon has left", path.display());
+            findings.push(Finding::new(Weight::Warning, what, format!("{sudo}rm {}", quoted(&path))));
         }
     }
-    let holder = holder(layout);
-    if let Some((process, name)) = &holder {
+    if let Some((process, name)) = holder(layout) {
         let what = format!(
             "{name} (process {process}) has the storage of this place: cenoted cannot start beside it, and cenote has to \
              connect to it"

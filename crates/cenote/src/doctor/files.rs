@@ -6,8 +6,15 @@ use cenote_host::{Host, Settings, WatchedFolder};
 use cenote_model::PoolKind;
 use rustix::fs::{Access, access};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// How long the directory of a pool may take to be looked at.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn findings(layout: &Layout, host: &Host) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -25,30 +32,27 @@ fn sudo() -> &'static str {
     if rustix::process::geteuid().is_root() { "" } else { "sudo " }
 }
 
-/// The nearest directory that is there.
-fn existing(path: &Path) -> PathBuf {
-    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned()
-}
-
 /// A directory of the state that cannot be written to, or not be made.
 fn not_writable(folder: &Path) -> Option<Finding> {
-    let found = existing(folder);
+    let found = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     if !found.is_dir() {
         let what = format!("'{}' should be a directory, and is something else", found.display());
         let aside = quoted(&found.with_extension("aside"));
-        return Some(Finding::new(Weight::Error, what, format!("{}mv {} {aside}", sudo(), quoted(&found))));
+        return Some(Finding::new(Weight::Error, what, format!("{}mv {} {aside}", sudo(), quoted(found))));
     }
-    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    if access(&found, all).is_ok() {
+    if access(found, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_ok() {
         return None;
     }
-    // root lacks no permission: what it cannot write to is on a medium that cannot be written to.
+    let what = format!("this user cannot use the directory '{}' for its state", folder.display());
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let remedy = match user {
-        0 => format!("mount -o remount,rw \"$(findmnt -n -o TARGET --target {})\"", quoted(&found)),
-        _ => format!("sudo chown -R {user}:{group} {0} && chmod u+rwx {0}", quoted(&found)),
+        // root lacks no permission: what it cannot write to is on a medium that cannot be written to.
+        0 => format!("mount -o remount,rw \"$(findmnt -n -o TARGET --target {})\"", quoted(found)),
+        // One that is there is given to this user with what is in it; one that is missing is made. What is above belongs
+        // to others.
+        _ if found == folder => format!("sudo chown -R {user}:{group} {}", quoted(folder)),
+        _ => format!("sudo install -d -o {user} -g {group} {}", quoted(folder)),
     };
-    let what = format!("the directory '{}' of the state cannot be written to by this user", found.display());
     Some(Finding::new(Weight::Error, what, remedy))
 }
 
@@ -92,9 +96,12 @@ fn wrong_settings(layout: &Layout) -> Vec<Finding> {
         // The line is named in the message, where it is one line that is wrong.
         let text = error.to_string();
         let line = text.split(", line ").nth(1).and_then(|rest| rest.split(':').next()?.parse::<u32>().ok());
+        let path = quoted(&path);
         let remedy = match line {
-            Some(line) => format!("{}sed -i {line}d {}", sudo(), quoted(&path)),
-            None => format!("{}chmod u+r {}", sudo(), quoted(&path)),
+            // A setting of ours is a line.
+            Some(line) if name == "cenote.conf" => format!("{}sed -i {line}d {path}", sudo()),
+            Some(line) => format!("{}${{EDITOR:-vi}} +{line} {path}", sudo()),
+            None => format!("ls -l {path}"),
         };
         findings.push(Finding::new(Weight::Error, text, remedy));
     }
@@ -107,9 +114,9 @@ fn pools(layout: &Layout, host: &Host) -> Vec<Finding> {
     let Ok((pools, bad)) = definitions(layout, host) else { return findings };
     for error in bad {
         let text = error.to_string();
-        // A definition that cannot be read is named in its message.
+        // A definition that cannot be read is named in its message. One that this user may not read is somebody's.
         let path = text.split('\'').nth(1).filter(|path| path.starts_with('/')).map(PathBuf::from);
-        let remedy = match path.filter(|path| path.exists()) {
+        let remedy = match path.filter(|path| access(path, Access::READ_OK).is_ok()) {
             Some(path) => {
                 format!("{}mv {} {}", sudo(), quoted(&path), quoted(&path.with_extension("broken")))
             }
@@ -117,89 +124,98 @@ fn pools(layout: &Layout, host: &Host) -> Vec<Finding> {
         };
         findings.push(Finding::new(Weight::Warning, format!("a definition is passed over: {text}"), remedy));
     }
-    let guests = user_of_guests();
-    for pool in pools.iter().filter(|pool| pool.kind == PoolKind::Dir) {
-        let Some(target) = pool.target_path().map(Path::new) else { continue };
-        if !target.is_dir() {
-            let what = format!(
-                "pool '{}' needs the directory '{}', which is not there",
-                pool.name,
-                target.display()
-            );
-            findings.push(Finding::new(
-                Weight::Warning,
-                what,
-                format!("{}mkdir -p {}", sudo(), quoted(target)),
-            ));
-            continue;
-        }
-        if access(target, Access::READ_OK | Access::EXEC_OK).is_err() {
-            let what = format!(
-                "pool '{}': its directory '{}' cannot be read by this user",
-                pool.name,
-                target.display()
-            );
-            findings.push(Finding::new(
-                Weight::Warning,
-                what,
-                format!("{}chmod a+rx {}", sudo(), quoted(target)),
-            ));
-        }
-        let Some((name, user, groups)) = &guests else { continue };
-        let closed = target.ancestors().find(|path| !may_pass(path, *user, groups));
-        if let Some(closed) = closed {
-            let what = format!(
-                "pool '{}': guests run as '{name}', who may not pass through '{}' to their disks",
-                pool.name,
-                closed.display()
-            );
-            findings.push(Finding::new(
-                Weight::Warning,
-                what,
-                format!("{}chmod o+x {}", sudo(), quoted(closed)),
-            ));
-        }
+    // Guests of this user run as this user.
+    let guests = if rustix::process::geteuid().is_root() { user_of_guests() } else { None };
+    for pool in pools.into_iter().filter(|pool| pool.kind == PoolKind::Dir) {
+        let Some(target) = pool.target_path().map(PathBuf::from) else { continue };
+        // The one whose storage hangs is what is looked for.
+        let (sender, found) = channel();
+        let (name, guests) = (pool.name.to_string(), guests.clone());
+        let looked_at = target.clone();
+        thread::spawn(move || sender.send(directory(&name, &looked_at, guests.as_ref())));
+        findings.extend(found.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let what = format!("pool '{}': the storage of '{}' does not answer", pool.name, target.display());
+            vec![Finding::new(Weight::Warning, what, format!("findmnt --target {}", quoted(&target)))]
+        }));
     }
     findings
 }
 
-/// The user that libvirt's guests run as, its number and its groups.
-fn user_of_guests() -> Option<(String, u32, Vec<u32>)> {
+/// What is wrong with the directory of a pool.
+fn directory(pool: &str, target: &Path, guests: Option<&Guests>) -> Vec<Finding> {
+    match fs::metadata(target) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let what = format!(
+                "pool '{pool}' needs the directory '{}', which is not there: mount what has it, or make it",
+                target.display()
+            );
+            return vec![Finding::new(
+                Weight::Warning,
+                what,
+                format!("{}mkdir -p {}", sudo(), quoted(target)),
+            )];
+        }
+        Err(e) => {
+            let what = format!("pool '{pool}': its directory '{}' cannot be used: {e}", target.display());
+            return vec![Finding::new(Weight::Warning, what, format!("namei -l {}", quoted(target)))];
+        }
+        Ok(_) => {}
+    }
+    let Some(guests) = guests else { return Vec::new() };
+    let Some(closed) = target.ancestors().find(|path| !guests.may_pass(path)) else { return Vec::new() };
+    let what = format!(
+        "pool '{pool}': guests run as '{}', who may not pass through '{}' to their disks",
+        guests.name,
+        closed.display()
+    );
+    vec![Finding::new(Weight::Warning, what, format!("chmod o+x {}", quoted(closed)))]
+}
+
+/// The user that libvirt's guests run as.
+#[derive(Clone)]
+struct Guests {
+    name: String,
+    user: u32,
+    groups: Vec<u32>,
+}
+
+fn user_of_guests() -> Option<Guests> {
     let users = fs::read_to_string("/etc/passwd").ok()?;
     let groups = fs::read_to_string("/etc/group").ok()?;
-    let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let found =
-        fields.into_iter().find(|fields| matches!(fields.first(), Some(&("libvirt-qemu" | "qemu"))))?;
-    let (name, user, group) =
-        ((*found.first()?).to_owned(), found.get(2)?.parse().ok()?, found.get(3)?.parse().ok()?);
+    let mut fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = fields.find(|fields| matches!(fields.first(), Some(&("libvirt-qemu" | "qemu"))))?;
+    let name = (*found.first()?).to_owned();
+    let (user, group) = (found.get(2)?.parse().ok()?, found.get(3)?.parse().ok()?);
     let others = groups.lines().filter_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let is_in = fields.get(3)?.split(',').any(|member| member == name);
         is_in.then(|| fields.get(2)?.parse().ok())?
     });
     let groups = std::iter::once(group).chain(others).collect();
-    Some((name, user, groups))
+    Some(Guests { name, user, groups })
 }
 
-fn may_pass(folder: &Path, user: u32, groups: &[u32]) -> bool {
-    let Ok(found) = fs::metadata(folder) else { return true };
-    let mode = found.permissions().mode();
-    let bit = match (found.uid() == user, groups.contains(&found.gid())) {
-        (true, _) => 0o100,
-        (false, true) => 0o010,
-        (false, false) => 0o001,
-    };
-    mode & bit != 0
+impl Guests {
+    fn may_pass(&self, folder: &Path) -> bool {
+        let Ok(found) = fs::metadata(folder) else { return true };
+        let bit = match (found.uid() == self.user, self.groups.contains(&found.gid())) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        found.mode() & bit != 0
+    }
 }
 
-/// Directories cannot be watched: a user may have so many watchers and no more.
+/// Directories cannot be watched: a user may have so many watchers, and watch so many things, and no more.
 fn not_watched() -> Option<Finding> {
     let Err(e) = WatchedFolder::new(Path::new("/")) else { return None };
     let what =
         format!("directories cannot be watched, so that what others do in them is seen by a refresh: {e}");
-    Some(Finding::new(
-        Weight::Warning,
-        what,
-        format!("{}sysctl -w fs.inotify.max_user_instances=1024", sudo()),
-    ))
+    let setting = match e.raw_os_error() {
+        Some(28) => "fs.inotify.max_user_watches",
+        _ => "fs.inotify.max_user_instances",
+    };
+    let remedy = format!("{}sysctl -w {setting}=$(( $(sysctl -n {setting}) * 8 ))", sudo());
+    Some(Finding::new(Weight::Warning, what, remedy))
 }

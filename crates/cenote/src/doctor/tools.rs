@@ -83,6 +83,8 @@ enum System {
         release: Option<String>,
     },
     Fedora,
+    /// Another one: its packages are called as Debian's, perhaps.
+    Other,
 }
 
 /// Debian has these in a part of its archive that is not always asked for.
@@ -99,12 +101,15 @@ impl System {
         if ids.split(' ').any(|id| id == "fedora" || id == "rhel") {
             return System::Fedora;
         }
+        if !ids.split(' ').any(|id| id == "debian" || id == "ubuntu") {
+            return System::Other;
+        }
         System::Debian { release: (value("ID") == "debian").then(|| value("VERSION_CODENAME")) }
     }
 
     fn package(&self, need: &Need) -> &'static str {
         match self {
-            System::Debian { .. } => need.debian,
+            System::Debian { .. } | System::Other => need.debian,
             System::Fedora => need.fedora,
         }
     }
@@ -121,6 +126,7 @@ impl System {
                 format!("{contrib}{sudo}apt-get update && {sudo}apt-get install --yes {package}")
             }
             System::Fedora => format!("{sudo}dnf install --assumeyes {package}"),
+            System::Other => format!("# install what has it; Debian's package is {package}"),
         }
     }
 }

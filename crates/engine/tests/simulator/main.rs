@@ -9,7 +9,7 @@ mod machine;
 mod model;
 mod pool;
 
-use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets, PoolRun, SecretStore, Setup};
+use cenote_engine::{Access, Engine, Jobs, Layout, NoSecrets, Noticing, PoolRun, SecretStore, Setup};
 use cenote_host::{Host, SecretValue};
 use cenote_model::flags::{BuildFirst, CreateOptions, DeleteOptions, Overwrite, ResizeOptions, Validate};
 use cenote_model::{Code, Error, Name, PoolRef, Result, Uuid, VolumeRef};
@@ -240,6 +240,7 @@ fn open(machine: &Arc<Machine>) -> Result<Daemon> {
         secrets: Arc::new(NoSecrets),
         access: Access::Write,
         jobs: Jobs::default(),
+        noticing: Noticing::Later,
     })?;
     Ok(Daemon { engine, secrets })
 }
