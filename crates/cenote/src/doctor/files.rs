@@ -18,9 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn findings(layout: &Layout, host: &Host) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for folder in [layout.config(), layout.run(), layout.secrets(), layout.sockets()] {
-        findings.extend(not_writable(folder));
-    }
+    findings.extend(not_writable(layout));
     findings.extend(open_to_others(layout));
     findings.extend(wrong_settings(layout));
     findings.extend(pools(layout, host));
@@ -33,25 +31,27 @@ fn sudo() -> &'static str {
 }
 
 /// A directory of the state that cannot be written to, or not be made.
-fn not_writable(folder: &Path) -> Option<Finding> {
-    let found = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    if !found.is_dir() {
+fn not_writable(layout: &Layout) -> Option<Finding> {
+    let folders = [layout.config(), layout.run(), layout.secrets(), layout.sockets()];
+    let existing =
+        folders.map(|folder| folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")));
+    if let Some(found) = existing.iter().find(|found| !found.is_dir()) {
         let what = format!("'{}' should be a directory, and is something else", found.display());
         let aside = quoted(&found.with_extension("aside"));
         return Some(Finding::new(Weight::Error, what, format!("{}mv {} {aside}", sudo(), quoted(found))));
     }
-    if access(found, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_ok() {
-        return None;
-    }
-    let what = format!("this user cannot use the directory '{}' for its state", folder.display());
+    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    let closed = existing.iter().find(|found| access(**found, all).is_err())?;
+    let what = format!("this user cannot use the directory '{}' for state", closed.display());
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // All of the state is below one directory, three above the definitions.
+    let root = layout.config().ancestors().nth(3).unwrap_or(Path::new("/"));
     let remedy = match user {
         // root lacks no permission: what it cannot write to is on a medium that cannot be written to.
-        0 => format!("mount -o remount,rw \"$(findmnt -n -o TARGET --target {})\"", quoted(found)),
-        // One that is there is given to this user with what is in it; one that is missing is made. What is above belongs
-        // to others.
-        _ if found == folder => format!("sudo chown -R {user}:{group} {}", quoted(folder)),
-        _ => format!("sudo install -d -o {user} -g {group} {}", quoted(folder)),
+        0 => format!("mount -o remount,rw \"$(findmnt -n -o TARGET --target {})\"", quoted(closed)),
+        _ if root == Path::new("/") => "sudo cenote doctor".to_owned(),
+        _ if root.exists() => format!("sudo chown -R {user}:{group} {}", quoted(root)),
+        _ => format!("sudo install -d -o {user} -g {group} {}", quoted(root)),
     };
     Some(Finding::new(Weight::Error, what, remedy))
 }
