@@ -412,7 +412,7 @@ fn info(session: &Session<'_>, arguments: &Arguments) -> Outcome {
         || {
             let mut json = to_json(&pool, &info);
             if let Some(health) = health {
-                json["answering"] = json!(health.answering == Answering::Yes);
+                json["answering"] = json!(!matches!(health.answering, Answering::NotSince(_)));
                 json["age_ms"] = json!(health.age.as_millis() as u64);
             }
             json
@@ -434,7 +434,9 @@ fn info(session: &Session<'_>, arguments: &Arguments) -> Outcome {
             }
             // Only then it is more than virsh says.
             if let Some(health) = health.filter(|health| health.answering != Answering::Yes) {
-                lines.push(("Storage:", "does not answer".to_owned()));
+                let slowly = health.answering == Answering::Slowly;
+                let answers = if slowly { "answers slowly" } else { "does not answer" };
+                lines.push(("Storage:", answers.to_owned()));
                 lines.push(("Known since:", format!("{:.1} s ago", health.age.as_secs_f64())));
             }
             lines.iter().map(|(label, value)| format!("{label:<15} {value}\n")).collect()
