@@ -4,7 +4,7 @@
 use crate::pool::{PoolEntry, PoolRun};
 use crate::visits::{Answering, Purpose, Verdict, Visit};
 use crate::watching::Before;
-use crate::{Engine, Health};
+use crate::{Engine, Health, Overdue};
 use cenote_model::Code;
 use cenote_model::event::PoolChange;
 use std::sync::Arc;
@@ -42,7 +42,12 @@ impl Engine {
             for tick in 0u32.. {
                 thread::sleep(TICK);
                 let Some(engine) = engine.upgrade() else { return };
-                engine.look_around();
+                for overdue in engine.look_around() {
+                    if let Verdict::GivenUp(error) = &overdue.verdict {
+                        eprintln!("cenote: {error}");
+                    }
+                    engine.overdue.emit(&overdue);
+                }
                 if tick % FLUSH == 0 {
                     engine.flush_soon();
                 }
@@ -50,15 +55,11 @@ impl Engine {
         });
     }
 
-    /// Tells those who wait for too long, and sees to pools whose storage is silent or has come back.
-    pub fn look_around(self: &Arc<Engine>) {
+    /// Finds those who wait for too long, and sees to pools whose storage is silent or has come back.
+    pub fn look_around(self: &Arc<Engine>) -> Vec<Overdue> {
+        let mut all_overdue = Vec::new();
         for pool in self.registry().all() {
-            for overdue in pool.visits().overdue(self.limit, &pool) {
-                if let Verdict::GivenUp(error) = &overdue.verdict {
-                    eprintln!("cenote: {error}");
-                }
-                self.overdue.emit(&overdue);
-            }
+            all_overdue.extend(pool.visits().overdue(self.limit, &pool));
             if pool.visits().take_is_back() {
                 let pool = Arc::clone(&pool);
                 self.spawn("refresh", move |engine| engine.after_silence(&pool));
@@ -72,6 +73,7 @@ impl Engine {
                 }
             }
         }
+        all_overdue
     }
 
     /// The storage of a pool answers again.

@@ -111,6 +111,8 @@ pub(crate) struct PoolState {
     pub(crate) persistent: bool,
     pub(crate) autostart: bool,
     pub(crate) run: PoolRun,
+    /// Somebody follows what others do in its storage.
+    pub(crate) is_followed: bool,
     /// It was active when the state was written, and nobody has asked its storage since.
     pub(crate) must_ask: bool,
     pub(crate) backend: Option<Arc<dyn Pool>>,
@@ -135,6 +137,7 @@ impl PoolState {
             persistent: false,
             autostart: false,
             run: PoolRun::Inactive,
+            is_followed: false,
             must_ask: false,
             backend: None,
             knowledge: Knowledge::Nothing,
@@ -167,6 +170,7 @@ impl PoolState {
     /// The pool has stopped: what was known of it is forgotten, and the next definition comes into force.
     pub(crate) fn settle_inactive(&mut self) {
         self.run = PoolRun::Inactive;
+        self.is_followed = false;
         self.backend = None;
         self.volumes.clear();
         self.scanned = None;

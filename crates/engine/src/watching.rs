@@ -48,6 +48,10 @@ impl Engine {
         before: Before,
     ) {
         let Some(watch) = watch else { return };
+        // One that was started while others began to be watched has somebody already.
+        if pool.change(|state| std::mem::replace(&mut state.is_followed, true)) {
+            return;
+        }
         let Some(engine) = self.itself.upgrade() else { return };
         let engine = Arc::downgrade(&engine);
         let backend = Arc::clone(backend);

@@ -35,14 +35,12 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Ends the program when `waiting`, the thread that runs commands, has waited for storage for too long: there is no way
 /// to have it back. What it was making is swept by the next use.
 fn wait_no_longer(engine: &Arc<Engine>, waiting: ThreadId, out: Output) {
-    let overdue = engine.overdue().subscribe();
     let engine = Arc::downgrade(engine);
     thread::spawn(move || {
         loop {
             thread::sleep(EVERY);
             let Some(engine) = engine.upgrade() else { return };
-            engine.look_around();
-            for overdue in overdue.try_iter().filter(|overdue| overdue.thread == waiting) {
+            for overdue in engine.look_around().into_iter().filter(|overdue| overdue.thread == waiting) {
                 if let Verdict::GivenUp(error) = overdue.verdict {
                     out.error(&error.into());
                     std::process::exit(1);
