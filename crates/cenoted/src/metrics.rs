@@ -115,12 +115,7 @@ impl Gauges<'_, '_> {
         unit: Option<Unit>,
         values: impl IntoIterator<Item = (Labels, f64)>,
     ) -> fmt::Result {
-        self.family(
-            name,
-            help,
-            unit,
-            values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value))),
-        )
+        self.family(name, help, unit, values, ConstGauge::new)
     }
 
     fn counters(
@@ -130,12 +125,7 @@ impl Gauges<'_, '_> {
         unit: Option<Unit>,
         values: impl IntoIterator<Item = (Labels, f64)>,
     ) -> fmt::Result {
-        self.family(
-            name,
-            help,
-            unit,
-            values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value))),
-        )
+        self.family(name, help, unit, values, ConstCounter::new)
     }
 
     fn family<M: EncodeMetric>(
@@ -143,13 +133,17 @@ impl Gauges<'_, '_> {
         name: &str,
         help: &str,
         unit: Option<Unit>,
-        values: impl Iterator<Item = (Labels, M)>,
+        values: impl IntoIterator<Item = (Labels, f64)>,
+        metric: fn(f64) -> M,
     ) -> fmt::Result {
-        let mut values = values.peekable();
-        let Some(kind) = values.peek().map(|(_, first)| first.metric_type()) else { return Ok(()) };
+        let mut values = values.into_iter().peekable();
+        if values.peek().is_none() {
+            return Ok(());
+        }
+        let kind = metric(0.0).metric_type();
         let mut encoder = self.encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
         for (labels, value) in values {
-            value.encode(encoder.encode_family(&labels)?)?;
+            metric(value).encode(encoder.encode_family(&labels)?)?;
         }
         Ok(())
     }

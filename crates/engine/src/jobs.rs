@@ -64,12 +64,6 @@ impl Jobs {
         lock(&self.running).iter().map(JobInfo::of).collect()
     }
 
-    /// What is known of a job.
-    pub fn info(&self, id: u64) -> Result<JobInfo> {
-        let running = lock(&self.running);
-        running.iter().find(|running| running.job.id() == id).map(JobInfo::of).ok_or_else(|| no_job(id))
-    }
-
     /// Asks a job to stop.
     pub fn cancel(&self, id: u64) -> Result<()> {
         let running = lock(&self.running);

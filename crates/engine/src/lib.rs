@@ -236,9 +236,8 @@ impl Engine {
 
     /// Returns when every volume that was made is on its medium. Pools are flushed side by side.
     pub fn flush(&self) -> Result<()> {
-        // Not those alone that have something left: what another thread is syncing is waited for.
         let pools = self.registry().all();
-        let pools: Vec<_> = pools.iter().collect();
+        let pools: Vec<_> = pools.iter().filter(|pool| !pool.unsynced().is_empty()).collect();
         match pools.as_slice() {
             [] => Ok(()),
             [pool] => pool.flush(),

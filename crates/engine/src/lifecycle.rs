@@ -162,11 +162,7 @@ impl Engine {
 
     /// Reads the list of volumes again. Work on volumes goes on meanwhile.
     pub fn refresh_pool(&self, pool: &PoolRef) -> Result<()> {
-        let entry = self.entry(pool)?;
-        self.refresh(&entry)
-    }
-
-    pub(crate) fn refresh(&self, entry: &Arc<PoolEntry>) -> Result<()> {
+        let entry = &self.entry(pool)?;
         let visit = entry.visit(Purpose::Work)?;
         match self.scan(entry, &visit) {
             Ok(_) => {
@@ -176,14 +172,7 @@ impl Engine {
             Err(error) if error.is_cancelled() || error.code == Code::OperationTimeout => Err(error),
             Err(error) => {
                 // As libvirt has it, a pool that cannot be read is not active. Work that is under way keeps it.
-                let may_stop = entry.change(|state| {
-                    let may_stop = state.run == PoolRun::Active && !state.has_jobs();
-                    if may_stop {
-                        state.run = PoolRun::Changing;
-                    }
-                    may_stop
-                });
-                if may_stop {
+                if entry.change(PoolState::claim_idle) {
                     let _ = entry.flush();
                     let _ = visit.stop(&Job::new(0, "stopping a pool"));
                     state::remove_active(self.system(), &self.layout, entry.name());
@@ -265,14 +254,7 @@ impl Engine {
             Ok(true) => {}
             Ok(false) => {
                 // Unless somebody works in it meanwhile, or has stopped it.
-                let is_over = pool.change(|state| {
-                    let is_over = state.run == PoolRun::Active && !state.has_jobs();
-                    if is_over {
-                        state.run = PoolRun::Changing;
-                    }
-                    is_over
-                });
-                if is_over {
+                if pool.change(PoolState::claim_idle) {
                     if self.may_change() {
                         state::remove_active(self.system(), &self.layout, pool.name());
                     }

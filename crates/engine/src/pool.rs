@@ -181,6 +181,15 @@ impl PoolState {
         self.def.usage = Usage::default();
     }
 
+    /// Marks an active pool in which nobody works as being changed. False if it is none.
+    pub(crate) fn claim_idle(&mut self) -> bool {
+        let is_idle = self.run == PoolRun::Active && !self.has_jobs();
+        if is_idle {
+            self.run = PoolRun::Changing;
+        }
+        is_idle
+    }
+
     /// True if a job is at one of the volumes.
     pub(crate) fn has_jobs(&self) -> bool {
         self.volumes.values().any(|volume| volume.used != Use::Idle)

@@ -123,6 +123,11 @@ impl Follower {
     }
 }
 
+/// False after a pause: what happens then may be something else.
+fn is_going_on((delay, last): &(Duration, Instant)) -> bool {
+    last.elapsed() < *delay * 2 + STEP
+}
+
 impl Pending {
     fn new(before: Before) -> Pending {
         Pending {
@@ -138,9 +143,8 @@ impl Pending {
     fn add(&mut self, noticed: Noticed) -> bool {
         match noticed {
             Noticed::Volume(name) => {
-                // After a pause it may be something else.
-                self.quiet.retain(|_, (delay, last)| last.elapsed() < *delay * 2 + STEP);
-                let delay = self.quiet.get(&name).map_or(Duration::ZERO, |(delay, _)| *delay);
+                let quiet = self.quiet.get(&name).filter(|quiet| is_going_on(quiet));
+                let delay = quiet.map_or(Duration::ZERO, |(delay, _)| *delay);
                 self.names.entry(name).or_insert_with(|| Instant::now() + delay);
             }
             Noticed::Anything => self.anything = true,
@@ -179,6 +183,7 @@ impl Engine {
         if Instant::now() < pending.not_before {
             return;
         }
+        pending.quiet.retain(|_, quiet| is_going_on(quiet));
         let due = pending.due(pool);
         let everything = pending.anything || due.len() > MANY;
         if !everything && due.is_empty() {

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::JoinHandle;
 
 /// Up to so many files each is synced by itself; above, the file systems as a whole are.
@@ -92,10 +92,14 @@ impl Unsynced {
         lock(&self.copies).retain(|copy| copy.target != target);
     }
 
-    /// True if nothing waits.
+    /// True if nothing waits, and nothing is on its way to its medium.
     pub fn is_empty(&self) -> bool {
-        let waiting = lock(&self.waiting);
-        waiting.files.is_empty() && waiting.systems.is_empty() && lock(&self.copies).is_empty()
+        let waits = {
+            let waiting = lock(&self.waiting);
+            !waiting.files.is_empty() || !waiting.systems.is_empty() || !lock(&self.copies).is_empty()
+        };
+        // Whoever has taken what waited holds this lock until it is synced.
+        !waits && !matches!(self.flushing.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Returns when all files are on their medium, or it is known which are not: the first failure is told, and others
