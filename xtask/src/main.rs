@@ -1,6 +1,7 @@
 //! Chores: `cargo xtask test`, `fuzz`, `bench`, and what takes long.
 
 mod fuzz;
+mod lab;
 mod mutants;
 mod setup;
 
@@ -12,6 +13,8 @@ usage: cargo xtask COMMAND
 
   test             install what the tests need, then run them all
   setup            install what the tests need
+  lab [NAME]       run the tests that need a kernel of their own, or those named like this, in a machine under QEMU
+  lab shell        give a prompt in that machine
   fuzz [SECONDS]   run every fuzz target for so long (default: 60)
   bench            compare with what there is, and print ratios
   simulate [STEPS] run the simulator for so many steps (default: 10,000,000)
@@ -26,6 +29,9 @@ fn main() -> ExitCode {
     let result = match args.as_slice() {
         ["test"] => test(),
         ["setup"] => setup::install(),
+        ["lab"] => lab::run(None),
+        ["lab", "shell"] => lab::shell(),
+        ["lab", name] => lab::run(Some(name)),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", seconds] => seconds.parse().map_err(|_| USAGE.to_owned()).and_then(fuzz::run),
         ["bench"] => bench(),
@@ -56,6 +62,7 @@ fn test() -> Result<(), String> {
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     run(cargo(&["test", "--workspace"]))?;
+    lab::run(None)?;
     fuzz::run(60)
 }
 

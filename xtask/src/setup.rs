@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// From the release itself.
-const PACKAGES: [&str; 22] = [
+const PACKAGES: [&str; 24] = [
     "attr",
+    "binutils",
     "btrfs-progs",
     "e2fsprogs",
     "g++",
@@ -18,6 +19,7 @@ const PACKAGES: [&str; 22] = [
     "libsys-virt-perl",
     "libxml2-utils",
     "lvm2",
+    "mmdebstrap",
     "mount",
     "netcat-openbsd",
     "openssh-client",
