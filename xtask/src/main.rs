@@ -15,6 +15,7 @@ usage: cargo xtask COMMAND
   setup            install what the tests need
   lab [NAME]       run the tests that need a kernel of their own, or those named like this, in a machine under QEMU
   lab shell        give a prompt in that machine
+  lab record       have tools print there what the tests of their parsers read
   fuzz [SECONDS]   run every fuzz target for so long (default: 60)
   bench            compare with what there is, and print ratios
   simulate [STEPS] run the simulator for so many steps (default: 10,000,000)
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["setup"] => setup::install(),
         ["lab"] => lab::run(None),
         ["lab", "shell"] => lab::shell(),
+        ["lab", "record"] => lab::record(),
         ["lab", name] => lab::run(Some(name)),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", seconds] => seconds.parse().map_err(|_| USAGE.to_owned()).and_then(fuzz::run),

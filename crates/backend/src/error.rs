@@ -1,5 +1,6 @@
 //! Errors of images and tools as libvirt's.
 
+use crate::needs;
 use cenote_host::ToolError;
 use cenote_model::{Code, Error};
 use std::fmt::Display;
@@ -16,10 +17,15 @@ pub(crate) fn image(what: impl Display, error: cenote_image::Error) -> Error {
     }
 }
 
-/// Why the tool would not do it.
+/// Why the tool would not do it, and where it comes from if it is not there.
 pub(crate) fn tool(error: ToolError) -> Error {
     match error {
         ToolError::Stopped(error) => error,
+        ToolError::Missing(name) => {
+            let package = needs::package_of(name);
+            let remedy = package.map_or(String::new(), |package| format!(": install the package {package}"));
+            Error::new(Code::Internal, format!("this needs {name}, which is not installed{remedy}"))
+        }
         other => Error::new(Code::Internal, other.to_string()),
     }
 }

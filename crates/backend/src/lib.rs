@@ -6,12 +6,17 @@
 
 #![warn(missing_docs)]
 
+mod block;
+mod content;
 mod dir;
 pub mod directory;
 mod error;
+pub mod logical;
 pub mod needs;
+mod permissions;
 mod qemu_img;
 mod secrets;
+pub mod zfs;
 
 pub use secrets::{NoSecrets, Secrets, no_secret};
 
@@ -20,7 +25,7 @@ use cenote_image::copy::Sharing;
 use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
 use cenote_model::permissions::Permissions;
 use cenote_model::pool::Usage;
-use cenote_model::source::Source;
+use cenote_model::source::{FreeExtent, Source};
 use cenote_model::{Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use std::io;
 use std::sync::Arc;
@@ -54,7 +59,7 @@ pub struct Environment {
 
 /// All types of pool that there are, one line each.
 pub fn drivers() -> &'static [Driver] {
-    &[dir::DRIVER]
+    &[dir::DRIVER, logical::DRIVER, zfs::DRIVER]
 }
 
 /// The driver of this type, if there is one.
@@ -69,6 +74,8 @@ pub struct Found {
     pub usage: Usage,
     /// What its target has, where it has one.
     pub permissions: Option<Permissions>,
+    /// What is free on its device, where that is known.
+    pub free_extents: Vec<FreeExtent>,
 }
 
 /// What an earlier scan found: what has not changed since need not be read again.
@@ -168,6 +175,11 @@ pub trait Volumes {
 
     /// The volume of this name as it is now; `None` if there is none.
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>>;
+
+    /// A volume that is known, as it is now, as far as that is quickly found out; `None` if it is gone.
+    fn look(&self, known: &VolumeDef) -> Result<Option<VolumeDef>> {
+        self.probe(&known.name)
+    }
 
     /// Sets the capacity.
     fn resize(&self, volume: &VolumeDef, capacity: u64, growth: Growth, job: &Job) -> Result<()>;

@@ -12,6 +12,8 @@ pub struct Need {
     pub what: What,
     /// What for.
     pub purpose: &'static str,
+    /// Without it there can be no pool of this type; without others some pools, or some work, cannot be.
+    pub is_vital: bool,
     /// Debian's package that has it; empty if there is none.
     pub debian: &'static str,
     /// Fedora's package that has it; empty if there is none.
@@ -45,6 +47,19 @@ impl What {
     }
 }
 
+/// Debian's package that has a tool, if it is one that a type of pool needs.
+pub(crate) fn package_of(tool: &str) -> Option<&'static str> {
+    let all = PoolKind::ALL.iter().flat_map(|kind| needs(*kind));
+    all.filter(|need| matches!(need.what, What::Tool(name) if name == tool))
+        .map(|need| need.debian)
+        .find(|package| !package.is_empty())
+}
+
+/// True if the machine has the tools and libraries without which pools of this type cannot be.
+pub(crate) fn are_met(kind: PoolKind, host: &Host) -> bool {
+    needs(kind).iter().filter(|need| need.is_vital).all(|need| need.what.is_there(host))
+}
+
 /// Where libraries are: the usual places, with and without the name of the machine's kind, and what is set by hand.
 fn library_folders() -> impl Iterator<Item = String> {
     let by_hand = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
@@ -55,7 +70,7 @@ fn library_folders() -> impl Iterator<Item = String> {
 }
 
 const fn tool(name: &'static str, purpose: &'static str, debian: &'static str, fedora: &'static str) -> Need {
-    Need { what: What::Tool(name), purpose, debian, fedora }
+    Need { what: What::Tool(name), purpose, is_vital: false, debian, fedora }
 }
 
 const fn library(
@@ -64,11 +79,15 @@ const fn library(
     debian: &'static str,
     fedora: &'static str,
 ) -> Need {
-    Need { what: What::Library(name), purpose, debian, fedora }
+    Need { what: What::Library(name), purpose, is_vital: true, debian, fedora }
+}
+
+const fn vital(need: Need) -> Need {
+    Need { is_vital: true, ..need }
 }
 
 const QEMU_IMG: Need = tool("qemu-img", "formats other than raw and qcow2", "qemu-utils", "qemu-img");
-const MOUNT: Need = tool("mount", "mounting", "mount", "util-linux");
+const MOUNT: Need = vital(tool("mount", "mounting", "mount", "util-linux"));
 
 /// What a type of pool needs.
 pub fn needs(kind: PoolKind) -> &'static [Need] {
@@ -97,16 +116,31 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
                 ]
             }
         }
-        PoolKind::Logical => const { &[tool("lvs", "volume groups", "lvm2", "lvm2")] },
-        PoolKind::Disk => {
+        PoolKind::Logical => {
             const {
                 &[
-                    tool("parted", "changing partitions", "parted", "parted"),
+                    vital(tool("lvm", "volume groups", "lvm2", "lvm2")),
+                    tool(
+                        "thin_check",
+                        "thin pools",
+                        "thin-provisioning-tools",
+                        "device-mapper-persistent-data",
+                    ),
                     tool("blkid", "not building over what is there", "util-linux", "util-linux"),
                 ]
             }
         }
-        PoolKind::Iscsi => const { &[tool("iscsiadm", "sessions", "open-iscsi", "iscsi-initiator-utils")] },
+        PoolKind::Disk => {
+            const {
+                &[
+                    vital(tool("parted", "changing partitions", "parted", "parted")),
+                    tool("blkid", "not building over what is there", "util-linux", "util-linux"),
+                ]
+            }
+        }
+        PoolKind::Iscsi => {
+            const { &[vital(tool("iscsiadm", "sessions", "open-iscsi", "iscsi-initiator-utils"))] }
+        }
         PoolKind::IscsiDirect => {
             const { &[library("libiscsi.so.7", "the protocol", "libiscsi7", "libiscsi")] }
         }
@@ -122,13 +156,18 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
                 ]
             }
         }
-        PoolKind::Sheepdog => const { &[tool("dog", "everything", "", "")] },
+        PoolKind::Sheepdog => const { &[vital(tool("dog", "everything", "", ""))] },
         PoolKind::Gluster => const { &[library("libgfapi.so.0", "everything", "libgfapi0", "libgfapi0")] },
         PoolKind::Zfs => {
-            const { &[tool("zfs", "datasets", "zfsutils-linux", ""), tool("zpool", "pools", "zfsutils-linux", "")] }
+            const {
+                &[
+                    vital(tool("zfs", "datasets", "zfsutils-linux", "")),
+                    vital(tool("zpool", "pools", "zfsutils-linux", "")),
+                ]
+            }
         }
         PoolKind::Vstorage => {
-            const { &[tool("vstorage", "clusters", "", ""), tool("vstorage-mount", "mounting", "", "")] }
+            const { &[tool("vstorage", "clusters", "", ""), vital(tool("vstorage-mount", "mounting", "", ""))] }
         }
     }
 }

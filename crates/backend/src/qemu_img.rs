@@ -7,6 +7,7 @@ use cenote_model::encryption::{Cipher, Encryption, EncryptionFormat};
 use cenote_model::flags::CreateOptions;
 use cenote_model::format::{ImageFeature, ImageFormat};
 use cenote_model::secret::UsageKind;
+use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Result, VolumeDef};
 use std::path::Path;
 
@@ -145,7 +146,7 @@ pub(crate) fn convert(
 }
 
 /// Copies a volume's content into an image that was made for it.
-fn fill(
+pub(crate) fn fill(
     environment: &Environment,
     planned: &VolumeDef,
     source: &VolumeDef,
@@ -254,7 +255,8 @@ fn cipher_settings(cipher: &Cipher, prefix: &str) -> Vec<String> {
 /// An image for `--image-opts`.
 fn image_opts(volume: &VolumeDef, path: &Path, key: Option<&Key>) -> String {
     let file = escape(&path.display().to_string());
-    let mut text = format!("driver={},file.driver=file,file.filename={file}", driver(volume));
+    let protocol = if volume.kind == VolumeKind::Block { "host_device" } else { "file" };
+    let mut text = format!("driver={},file.driver={protocol},file.filename={file}", driver(volume));
     if let Some(key) = key {
         text.push_str(&format!(",{}key-secret={}", key.prefix, key.id));
     }

@@ -559,6 +559,9 @@ fn differences(
 
 fn apply(state: &mut PoolState, found: cenote_backend::Found) {
     state.def.usage = found.usage;
+    if let Some(device) = state.def.source.devices.first_mut() {
+        device.free_extents = found.free_extents;
+    }
     if let (Some(target), Some(permissions)) = (&mut state.def.target, found.permissions) {
         target.permissions = permissions;
     }

@@ -74,7 +74,16 @@ impl Engine {
     /// The volume at this path, in any active pool.
     pub fn volume_by_path(&self, path: &str) -> Result<VolumeRef> {
         let clean = sanitize_path(path);
-        let by_path = |def: &VolumeDef| def.path.as_deref() == Some(clean.as_str());
+        // A device has several names.
+        let device =
+            Path::new(&clean).starts_with("/dev").then(|| std::fs::canonicalize(&clean).ok()).flatten();
+        let by_path = |def: &VolumeDef| {
+            let Some(path) = def.path.as_deref() else { return false };
+            path == clean
+                || (def.kind == VolumeKind::Block
+                    && device.is_some()
+                    && std::fs::canonicalize(path).ok() == device)
+        };
         self.find_anywhere(Path::new(&clean), by_path).ok_or_else(|| {
             let also = if clean == path { String::new() } else { format!(" ({clean})") };
             Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'{also}"))
@@ -100,7 +109,8 @@ impl Engine {
             visit => visit?,
         };
         let Some(volumes) = visit.volumes() else { return Ok(known.def) };
-        self.look_again(&entry, volumes, &volume.name)?.ok_or_else(|| {
+        let seen = self.look_with(&entry, &volume.name, || volumes.look(&known.def))?;
+        seen.ok_or_else(|| {
             let path = known.def.path.as_deref().unwrap_or_default();
             Error::new(Code::NoStorageVol, format!("no storage vol with matching path '{path}'"))
         })
@@ -181,7 +191,7 @@ impl Engine {
         let capacity = capacity
             .filter(|capacity| *capacity <= cenote_model::units::MAX_CAPACITY)
             .ok_or_else(|| Error::new(Code::Overflow, format!("value too large: {size}")))?;
-        if capacity < allocation {
+        if capacity < allocation.min(now) {
             return Err(Error::new(Code::InvalidArg, "can't shrink capacity below existing allocation"));
         }
         if capacity < now && !options.shrink {
@@ -301,12 +311,24 @@ impl Engine {
                 return Some(reference(&entry, &def));
             }
         }
-        // One that nobody has asked for yet is looked for in the pool that has it by its path.
-        let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
+        // One that nobody has asked for yet is looked for in the pool that has it by its path. The names and keys of
+        // devices may be anything.
+        let place = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
         self.registry().all().iter().find_map(|entry| {
-            let is_here = entry.with(|state| state.def.target_path().map(Path::new) == Some(folder));
-            let found = if is_here { self.find(entry, name).ok().flatten() } else { None };
-            found.filter(|found| is_meant(&found.def)).map(|found| reference(entry, &found.def))
+            let (kind, target) =
+                entry.with(|state| (state.def.kind, state.def.target_path().map(str::to_owned)));
+            let name = place.filter(|(folder, _)| target.as_deref().map(Path::new) == Some(*folder));
+            let by_name = name.and_then(|(_, name)| self.find(entry, name).ok().flatten());
+            if let Some(found) = by_name.filter(|found| is_meant(&found.def)) {
+                return Some(reference(entry, &found.def));
+            }
+            if kind.has_files() || self.know(entry, Knowledge::Scanned).is_err() {
+                return None;
+            }
+            entry.with(|state| {
+                let found = state.volumes.values().find(|volume| is_meant(&volume.def));
+                found.map(|found| reference(entry, &found.def))
+            })
         })
     }
 
@@ -317,8 +339,17 @@ impl Engine {
         volumes: &dyn Volumes,
         name: &Name,
     ) -> Result<Option<Arc<VolumeDef>>> {
+        self.look_with(entry, name, || volumes.probe(name))
+    }
+
+    fn look_with(
+        &self,
+        entry: &PoolEntry,
+        name: &Name,
+        look: impl FnOnce() -> Result<Option<VolumeDef>>,
+    ) -> Result<Option<Arc<VolumeDef>>> {
         let looking = entry.look();
-        let found = volumes.probe(name)?;
+        let found = look()?;
         Ok(looking.publish(|state, newer| {
             // What is gone while somebody is at it stays, so that it is known that somebody is.
             let in_use = state.volumes.get(name).is_some_and(|known| known.used != Use::Idle);

@@ -87,7 +87,11 @@ impl Source {
     }
 
     /// Calls `sink` for every piece that is not known to be zero, in rising order. The next ones are read meanwhile.
-    fn for_each_data(&self, job: &Job, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    pub(crate) fn for_each_data(
+        &self,
+        job: &Job,
+        mut sink: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let capacity = self.capacity();
         job.expect(capacity);
         std::thread::scope(|scope| {

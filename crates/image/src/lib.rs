@@ -8,6 +8,7 @@
 pub mod backing;
 pub mod convert;
 pub mod copy;
+pub mod device;
 mod error;
 mod io;
 mod open;

@@ -88,6 +88,11 @@ impl PoolKind {
         }
     }
 
+    /// Whether the volumes are files, each at its name in the target's directory.
+    pub fn has_files(self) -> bool {
+        matches!(self, PoolKind::Dir | PoolKind::Fs | PoolKind::NetFs | PoolKind::Vstorage)
+    }
+
     /// Where the target path comes from.
     pub fn target_rule(self) -> TargetRule {
         match self {

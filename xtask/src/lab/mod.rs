@@ -39,6 +39,17 @@ pub(crate) fn shell() -> Result<(), String> {
     prepare()?.shell()
 }
 
+/// Has tools print in the lab what the tests of their parsers read.
+pub(crate) fn record() -> Result<(), String> {
+    let machine = prepare()?;
+    let script = root().join("tests/lab/record");
+    let script = std::fs::read_to_string(&script).map_err(|e| format!("{}: {e}", script.display()))?;
+    machine.run(&script)?;
+    let mut copy = Command::new("cp");
+    copy.arg("-rT").arg(machine.share("golden")).arg(root().join("crates/backend/tests/golden"));
+    must_run(copy)
+}
+
 /// What the lab runs: the tests that need no reboot, what comes before it, and what comes after it.
 fn script([whole, before, after]: &[Vec<String>; 3]) -> String {
     let tests = |names: &[String]| match names {

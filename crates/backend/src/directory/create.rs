@@ -1,7 +1,8 @@
 //! Making volumes.
 
-use super::build::{apply_to_file, make};
-use super::{Directory, VOLUME_MODE, build, local_path};
+use super::build::make;
+use super::{Directory, VOLUME_MODE, local_path};
+use crate::permissions::{apply, apply_to_file};
 use crate::{error, qemu_img, sharing};
 use cenote_host::attributes::{CopyOnWrite, set_copy_on_write};
 use cenote_host::{NewFile, Undo, sync_folder};
@@ -285,7 +286,7 @@ fn create_dir(planned: &VolumeDef, options: CreateOptions) -> Result<()> {
     make(path, 0o700)?;
     let mut undo = Undo::new();
     undo.push(|| drop(std::fs::remove_dir(path)));
-    build::apply(path, &wanted)?;
+    apply(path, &wanted)?;
     undo.disarm();
     Ok(())
 }
@@ -302,7 +303,7 @@ fn create_ploop(dir: &Directory, planned: &VolumeDef, job: &Job) -> Result<()> {
     let size = format!("{}M", planned.capacity.unwrap_or(0).div_ceil(1 << 20));
     let image = format!("{path}/{}", super::scan::PLOOP_IMAGE);
     tool.args(["init", "-s", &size, "-t", "ext4", &image]).run(job).map_err(error::tool)?;
-    build::apply(Path::new(path), &permissions(planned))?;
+    apply(Path::new(path), &permissions(planned))?;
     undo.disarm();
     Ok(())
 }

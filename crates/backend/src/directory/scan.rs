@@ -112,7 +112,7 @@ impl Directory {
             allocation: space.capacity.saturating_sub(space.free),
             available: space.free,
         };
-        Ok(Found { usage, permissions: Some(permissions) })
+        Ok(Found { usage, permissions: Some(permissions), free_extents: Vec::new() })
     }
 
     fn open_folder(&self) -> Result<OwnedFd> {

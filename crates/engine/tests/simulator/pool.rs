@@ -148,7 +148,7 @@ impl Pool for MadeUp {
 
     fn measure(&self) -> Result<Found> {
         let usage = Usage { capacity: 1 << 30, allocation: 0, available: 1 << 30 };
-        Ok(Found { usage, permissions: None })
+        Ok(Found { usage, permissions: None, free_extents: Vec::new() })
     }
 
     fn construction(&self) -> Option<&dyn Construction> {

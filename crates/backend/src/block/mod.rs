@@ -1,0 +1,152 @@
+//! The block family: pools whose volumes are devices.
+
+mod signature;
+
+pub(crate) use signature::{check_empty, erase};
+
+use crate::content::{self, Durable, open_file};
+use crate::permissions::apply;
+use crate::{Access, Content, Environment, VolumeIo, error, qemu_img};
+use cenote_host::{attributes, stat};
+use cenote_image::convert::Source;
+use cenote_image::{ReadAt, device};
+use cenote_model::flags::WipeAlgorithm;
+use cenote_model::format::ImageFormat;
+use cenote_model::volume::VolumeKind;
+use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
+use rustix::fs::FileType;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a tool that only looks may take.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long a device may take to appear after it was made.
+const APPEARING: Duration = Duration::from_secs(20);
+/// How often it is looked whether it has.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The content of volumes that are devices.
+pub(crate) struct Devices;
+
+impl Content for Devices {
+    fn open(&self, volume: &VolumeDef, access: Access) -> Result<Box<dyn VolumeIo>> {
+        content::open(path_of(volume)?, access, Durable::Now)
+    }
+
+    fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
+        content::wipe_at(path_of(volume)?, algorithm, job)
+    }
+}
+
+/// A tool's look at something, for which nobody waits longer than a minute.
+pub(crate) fn look(what: &str) -> Job {
+    Job::new(0, what).with_deadline(LOOK)
+}
+
+/// A volume that is the device at `path`, of which nothing else is known.
+pub(crate) fn volume(name: Name, path: String, key: String) -> VolumeDef {
+    VolumeDef { kind: VolumeKind::Block, key: Some(key), format: None, ..VolumeDef::file(name, path) }
+}
+
+/// Fills in what the device itself tells. False if there is no device.
+pub(crate) fn describe(volume: &mut VolumeDef) -> Result<bool> {
+    let path = path_of(volume)?.to_owned();
+    let failed = |what: &str, e| Error::system(format!("cannot {what} '{path}'"), &e);
+    let file = match open_file(&path, OpenOptions::new().read(true)) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound) => return Ok(false),
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => return Ok(false),
+        Err(e) => return Err(failed("open volume", e)),
+    };
+    let found = stat(&file).map_err(|e| failed("stat file", e))?;
+    if found.kind != FileType::BlockDevice {
+        return Ok(false);
+    }
+    let size = file.size().map_err(|e| failed("seek to end of file", e))?;
+    volume.capacity = Some(size);
+    volume.allocation = Some(size);
+    volume.physical = Some(size).filter(|size| *size != 0);
+    volume.permissions = found.permissions;
+    volume.permissions.label = attributes::label(&file).map_err(|e| failed("get label of", e))?;
+    volume.timestamps = Some(found.timestamps);
+    Ok(true)
+}
+
+/// A volume that is known, with what its device tells now, and its allocation as it was known.
+pub(crate) fn look_at(known: &VolumeDef) -> Result<Option<VolumeDef>> {
+    let mut volume = known.clone();
+    let is_there = describe(&mut volume)?;
+    let was_whole = known.allocation == known.capacity;
+    if !was_whole {
+        volume.allocation = known.allocation;
+    }
+    Ok(is_there.then_some(volume))
+}
+
+/// Waits until the device that was made at this path is there.
+pub(crate) fn wait_for(environment: &Environment, path: &str, job: &Job) -> Result<()> {
+    settle(environment, job);
+    let started = Instant::now();
+    while !Path::new(path).exists() {
+        job.alive();
+        job.check()?;
+        if started.elapsed() > APPEARING {
+            return Err(Error::new(
+                Code::Internal,
+                format!("the device '{path}' was made but does not appear: is udev running?"),
+            ));
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Waits until udev has dealt with what has happened. Where there is no udev there is nothing to wait for.
+pub(crate) fn settle(environment: &Environment, job: &Job) {
+    if let Ok(udevadm) = environment.host.tool("udevadm") {
+        let _ = udevadm.args(["settle", "--timeout=20"]).run(job);
+    }
+}
+
+/// Gives a new device the permissions that are asked for.
+pub(crate) fn set_permissions(planned: &VolumeDef) -> Result<()> {
+    apply(Path::new(path_of(planned)?), &planned.permissions)
+}
+
+/// Puts the content of another volume onto a device that was made for it.
+pub(crate) fn fill(
+    environment: &Environment,
+    planned: &VolumeDef,
+    source: &VolumeDef,
+    job: &Job,
+) -> Result<()> {
+    let (path, from) = (path_of(planned)?, path_of(source)?);
+    let is_plain = planned.encryption.is_none() && source.encryption.is_none();
+    let open_device = || -> Result<File> {
+        open_file(path, OpenOptions::new().write(true))
+            .map_err(|e| Error::system(format!("Failed to open storage volume with path '{path}'"), &e))
+    };
+    let failed = |e| error::image(format!("cannot copy volume '{from}' to '{path}'"), e);
+    match source.image_format() {
+        ImageFormat::Raw | ImageFormat::Iso | ImageFormat::None if is_plain => {
+            let input = cenote_image::open(Path::new(from))
+                .map_err(|e| Error::system(format!("could not open input path '{from}'"), &e))?;
+            let length = input.size().map_err(|e| failed(e.into()))?;
+            device::copy_onto(&open_device()?, &input, length, job).map_err(failed)
+        }
+        format => match Source::open(Path::new(from), format) {
+            Ok(input) if is_plain => device::convert_onto(&open_device()?, &input, job).map_err(failed),
+            Err(e) if !matches!(e, cenote_image::Error::Unsupported(_)) => Err(failed(e)),
+            _ => qemu_img::fill(environment, planned, source, Path::new(from), Path::new(path), job),
+        },
+    }
+}
+
+/// The path of a volume that must have one.
+pub(crate) fn path_of(volume: &VolumeDef) -> Result<&str> {
+    volume.path.as_deref().ok_or_else(|| {
+        Error::new(Code::Internal, format!("volume '{}' has no path on this machine", volume.name))
+    })
+}

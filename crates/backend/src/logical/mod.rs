@@ -1,0 +1,389 @@
+//! `logical`: a volume group of LVM. All is done by lvm(8), which reports a whole group in one call.
+
+pub mod report;
+
+use crate::block::{self, Devices};
+use crate::{
+    Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, error, needs, qemu_img,
+};
+use cenote_host::{Tool, Undo};
+use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
+use cenote_model::pool::Usage;
+use cenote_model::source::Source;
+use cenote_model::volume::{BackingStore, VolumeKind};
+use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
+use report::{Group, Kind, LogicalVolume};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) const DRIVER: Driver = Driver {
+    kind: PoolKind::Logical,
+    is_supported: |host| needs::are_met(PoolKind::Logical, host),
+    open,
+    find_sources: Some(find_sources),
+};
+
+/// What blkid calls a device of a volume group.
+const MEMBER: &str = "LVM2_member";
+/// The header of a LUKS volume takes this of it.
+const LUKS_HEADER: u64 = 2 << 20;
+
+struct Logical {
+    def: PoolDef,
+    group: String,
+    target: String,
+    environment: Environment,
+}
+
+fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
+    let group = def.source.name.clone().unwrap_or_default();
+    check_name("volume group", &group)?;
+    let target = def.target_path().unwrap_or_default().to_owned();
+    Ok(Box::new(Logical { def: def.clone(), group, target, environment: environment.clone() }))
+}
+
+fn find_sources(_question: Option<&Source>, host: &cenote_host::Host) -> Result<Vec<Source>> {
+    let pvs = host.tool("lvm").map_err(error::tool)?;
+    let pvs = pvs.args(["pvs", "--reportformat", "json", "-o", "pv_name,vg_name"]);
+    let output = pvs.run(&block::look("looking for volume groups")).map_err(error::tool)?;
+    report::sources(&String::from_utf8_lossy(&output))
+}
+
+impl Logical {
+    fn lvm<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<Tool> {
+        Ok(self.environment.host.tool("lvm").map_err(error::tool)?.args(args))
+    }
+
+    fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>, job: &Job) -> Result<Vec<u8>> {
+        self.lvm(args)?.run(job).map_err(error::tool)
+    }
+
+    /// All of the group, in one call.
+    fn report(&self, job: &Job) -> Result<Group> {
+        let output = self.run(report::ARGS.into_iter().chain([self.group.as_str()]), job)?;
+        report::group(&String::from_utf8_lossy(&output))
+    }
+
+    /// As libvirt has it, the group must be there, with one of the pool's devices if it names any.
+    fn find_group(&self, job: &Job) -> Result<()> {
+        let output = self.run(["pvs", "--reportformat", "json", "-o", "pv_name,vg_name"], job)?;
+        let sources = report::sources(&String::from_utf8_lossy(&output))?;
+        let Some(found) = sources.iter().find(|source| source.name.as_deref() == Some(&self.group)) else {
+            return Err(Error::new(
+                Code::ConfigUnsupported,
+                format!("cannot find logical volume group name '{}'", self.group),
+            ));
+        };
+        let wanted = &self.def.source.devices;
+        let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let is_one = |path: &str| found.devices.iter().any(|device| real(&device.path) == real(path));
+        if wanted.is_empty() || wanted.iter().any(|device| is_one(&device.path)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::ConfigUnsupported,
+            format!("cannot find any matching source devices for logical volume group '{}'", self.group),
+        ))
+    }
+
+    /// The volume that a logical volume is, if it has a device.
+    fn describe(&self, lv: &LogicalVolume) -> Result<Option<VolumeDef>> {
+        if !lv.is_active || lv.kind == Kind::ThinPool {
+            return Ok(None);
+        }
+        let Ok(name) = Name::volume(lv.name.as_str()) else { return Ok(None) };
+        let mut volume = block::volume(name, format!("{}/{}", self.target, lv.name), lv.uuid.clone());
+        if !block::describe(&mut volume)? {
+            return Ok(None);
+        }
+        volume.allocation = Some(lv.allocation());
+        volume.extents.clone_from(&lv.extents);
+        volume.backing = lv.origin.as_ref().map(|origin| BackingStore {
+            path: format!("{}/{origin}", self.target),
+            format: None,
+            permissions: Default::default(),
+            timestamps: None,
+        });
+        Ok(Some(volume))
+    }
+
+    /// `GROUP/VOLUME`, as lvm names it.
+    fn name_of(&self, volume: &VolumeDef) -> String {
+        format!("{}/{}", self.group, volume.name)
+    }
+
+    /// The logical volume of this name.
+    fn find(&self, name: &str, job: &Job) -> Result<Option<LogicalVolume>> {
+        Ok(self.report(job)?.volumes.into_iter().find(|lv| lv.name == name))
+    }
+
+    /// How lvm shall make the volume: whole; as a snapshot; or, if less than its capacity is to be allocated, in the
+    /// group's thin pool, or where there is none with a store of that size for what is written.
+    fn creation(&self, planned: &VolumeDef, job: &Job) -> Result<Vec<String>> {
+        let header = if planned.encryption.is_some() { LUKS_HEADER } else { 0 };
+        let capacity = planned.capacity.unwrap_or(0);
+        let allocation = planned.allocation.unwrap_or(capacity);
+        let whole = kibibytes(capacity.saturating_add(header));
+        let group = self.report(job)?;
+        let find = |name: &str| group.volumes.iter().find(|lv| lv.name == name);
+        if let Some(backing) = &planned.backing {
+            let origin =
+                backing.path.strip_prefix(&format!("{}/", self.target)).and_then(find).ok_or_else(|| {
+                    Error::new(
+                        Code::InvalidArg,
+                        format!("backing store '{}' is no volume of group '{}'", backing.path, self.group),
+                    )
+                })?;
+            let origin_name = format!("{}/{}", self.group, origin.name);
+            return Ok(match origin.kind {
+                // Without -k n it would not be activated.
+                Kind::Thin => strings(["--snapshot", "-k", "n", &origin_name]),
+                _ => strings(["-L", &kibibytes(allocation.max(1)), "--snapshot", &origin_name]),
+            });
+        }
+        if allocation >= capacity {
+            return Ok(strings(["-L", &whole, &self.group]));
+        }
+        match group
+            .volumes
+            .iter()
+            .filter(|lv| lv.kind == Kind::ThinPool && lv.is_active)
+            .max_by_key(|lv| lv.size)
+        {
+            Some(pool) => Ok(strings(["-V", &whole, "--thinpool", &format!("{}/{}", self.group, pool.name)])),
+            None => {
+                let store = kibibytes(allocation.max(1));
+                Ok(strings(["-L", &store, "--type", "snapshot", "--virtualsize", &whole, &self.group]))
+            }
+        }
+    }
+}
+
+impl Pool for Logical {
+    fn is_active(&self) -> Result<bool> {
+        match self.find_group(&block::look("looking for a volume group")) {
+            Ok(()) => Ok(true),
+            Err(error) if error.code == Code::ConfigUnsupported => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn start(&self, job: &Job) -> Result<()> {
+        self.find_group(job)?;
+        self.run(["vgchange", "-aly", &self.group], job)?;
+        block::settle(&self.environment, job);
+        Ok(())
+    }
+
+    fn stop(&self, job: &Job) -> Result<()> {
+        self.run(["vgchange", "-aln", &self.group], job).map(drop)
+    }
+
+    fn scan(
+        &self,
+        _earlier: Option<Earlier<'_>>,
+        found: &mut dyn FnMut(Arc<VolumeDef>),
+        job: &Job,
+    ) -> Result<Found> {
+        let group = self.report(job)?;
+        for lv in &group.volumes {
+            if let Some(volume) = self.describe(lv)? {
+                found(Arc::new(volume));
+            }
+            job.advance(1)?;
+        }
+        Ok(usage(&group))
+    }
+
+    fn measure(&self) -> Result<Found> {
+        Ok(usage(&self.report(&block::look("measuring a volume group"))?))
+    }
+
+    fn construction(&self) -> Option<&dyn Construction> {
+        Some(self)
+    }
+
+    fn volumes(&self) -> Option<&dyn Volumes> {
+        Some(self)
+    }
+
+    fn content(&self) -> Option<&dyn Content> {
+        Some(self)
+    }
+}
+
+impl Construction for Logical {
+    fn build(&self, overwrite: Overwrite, job: &Job) -> Result<()> {
+        let devices: Vec<_> = self.def.source.devices.iter().map(|device| device.path.as_str()).collect();
+        if devices.is_empty() {
+            return Err(Error::new(
+                Code::ConfigUnsupported,
+                format!(
+                    "pool '{}' names no source device to make volume group '{}' of",
+                    self.def.name, self.group
+                ),
+            ));
+        }
+        // All of them are looked at before any is changed.
+        for device in &devices {
+            match overwrite {
+                Overwrite::Allow => {}
+                _ => block::check_empty(&self.environment, device, MEMBER, job)?,
+            }
+        }
+        let mut undo = Undo::new();
+        for &device in &devices {
+            block::erase(&self.environment, device, job)?;
+            self.run(["pvcreate", "--yes", device], job)?;
+            undo.push(move || drop(self.run(["pvremove", "--yes", device], &block::look("undoing a build"))));
+        }
+        self.run(["vgcreate", &self.group].into_iter().chain(devices.iter().copied()), job)?;
+        undo.disarm();
+        Ok(())
+    }
+
+    fn delete(&self, job: &Job) -> Result<()> {
+        let devices = self.report(job)?.devices;
+        self.run(["vgremove", "--force", "--yes", &self.group], job)?;
+        for device in devices {
+            self.run(["pvremove", "--yes", &device], job)?;
+        }
+        Ok(())
+    }
+}
+
+impl Volumes for Logical {
+    fn plan(&self, wanted: VolumeDef) -> Result<VolumeDef> {
+        check_name("volume", wanted.name.as_str())?;
+        if wanted.encryption.is_some() {
+            qemu_img::check(&VolumeDef { backing: None, ..wanted.clone() }, CreateOptions::default())?;
+        }
+        let path = format!("{}/{}", self.target, wanted.name);
+        Ok(VolumeDef { kind: VolumeKind::Block, key: Some(path.clone()), path: Some(path), ..wanted })
+    }
+
+    fn create(&self, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
+        let mut args =
+            strings(["lvcreate", "--yes", "--wipesignatures", "n", "--name", planned.name.as_str()]);
+        args.extend(self.creation(planned, job)?);
+        self.run(args.iter().map(String::as_str), job)?;
+        let mut undo = Undo::new();
+        undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a creation"))));
+        let path = block::path_of(planned)?;
+        block::wait_for(&self.environment, path, job)?;
+        if planned.encryption.is_some() {
+            let capacity = planned.capacity.unwrap_or(0);
+            qemu_img::create(&self.environment, planned, Path::new(path), capacity, options, job)?;
+        }
+        block::set_permissions(planned)?;
+        undo.disarm();
+        Ok(())
+    }
+
+    fn create_from(
+        &self,
+        planned: &VolumeDef,
+        source: &VolumeDef,
+        options: CreateOptions,
+        job: &Job,
+    ) -> Result<()> {
+        if options.reflink {
+            return Err(Error::new(
+                Code::ConfigUnsupported,
+                "a logical volume cannot share the blocks of another one: leave out --reflink",
+            ));
+        }
+        self.create(planned, options, job)?;
+        let mut undo = Undo::new();
+        undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a copy"))));
+        block::fill(&self.environment, planned, source, job)?;
+        undo.disarm();
+        Ok(())
+    }
+
+    fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
+        match self.find(name.as_str(), &block::look("looking at a logical volume"))? {
+            Some(lv) => self.describe(&lv),
+            None => Ok(None),
+        }
+    }
+
+    fn look(&self, known: &VolumeDef) -> Result<Option<VolumeDef>> {
+        block::look_at(known)
+    }
+
+    fn resize(&self, volume: &VolumeDef, capacity: u64, _growth: Growth, job: &Job) -> Result<()> {
+        let header = if volume.encryption.is_some() { LUKS_HEADER } else { 0 };
+        let size = kibibytes(capacity.saturating_add(header));
+        let name = self.name_of(volume);
+        let args = ["lvresize", "--force", "--yes", "-L", &size, &name];
+        self.run(args, job).map(drop)
+    }
+
+    fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
+        let name = self.name_of(volume);
+        let removed = self.run(["lvremove", "--force", "--yes", &name], job);
+        if removed.is_err() && self.find(volume.name.as_str(), job)?.is_none() {
+            return Ok(());
+        }
+        // One that udev looks at just now can be removed a moment later.
+        if removed.is_err() {
+            block::settle(&self.environment, job);
+            return self.run(["lvremove", "--force", "--yes", &name], job).map(drop);
+        }
+        Ok(())
+    }
+}
+
+impl Content for Logical {
+    fn open(&self, volume: &VolumeDef, access: crate::Access) -> Result<Box<dyn crate::VolumeIo>> {
+        Devices.open(volume, access)
+    }
+
+    fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
+        let lv = self.find(volume.name.as_str(), job)?;
+        match (lv.map(|lv| lv.kind), algorithm) {
+            // Overwriting it would fill its store, and then it is lost.
+            (Some(Kind::Snapshot), _) => Err(Error::new(
+                Code::NoSupport,
+                format!("logical volume '{}' is sparse, volume wipe not supported", block::path_of(volume)?),
+            )),
+            // What a thin volume gives back to its pool reads as zeroes.
+            (Some(Kind::Thin), WipeAlgorithm::Zero) => Devices.wipe(volume, WipeAlgorithm::Trim, job),
+            _ => Devices.wipe(volume, algorithm, job),
+        }
+    }
+}
+
+fn usage(group: &Group) -> Found {
+    let usage = Usage {
+        capacity: group.size,
+        allocation: group.size.saturating_sub(group.free),
+        available: group.free,
+    };
+    Found { usage, permissions: None, free_extents: Vec::new() }
+}
+
+/// LVM's own rule (lvm(8)), without which a name could pass for an option.
+fn check_name(what: &str, name: &str) -> Result<()> {
+    let is_good = !name.is_empty()
+        && !name.starts_with('-')
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"+_.-".contains(&c));
+    match is_good {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::InvalidArg,
+            format!(
+                "LVM allows no {what} named '{name}': letters, digits, '+', '_', '.' and '-' are allowed, '-' not first"
+            ),
+        )),
+    }
+}
+
+fn kibibytes(bytes: u64) -> String {
+    format!("{}K", bytes.div_ceil(1024))
+}
+
+fn strings<const N: usize>(args: [&str; N]) -> Vec<String> {
+    args.into_iter().map(str::to_owned).collect()
+}
