@@ -49,11 +49,11 @@ fn life(client: &Client<'_>, group: &str) {
 
     // What is thin takes what is written of it.
     run("lvcreate", &["-q", "-y", "-L", "24M", "-T", &format!("{group}/thins")]);
-    client.run(&["vol-create-as", group, "thin", "1G", "--allocation", "0"]);
+    client.run(&["vol-create-as", group, "thin", "128M", "--allocation", "0"]);
     client.write_and_read(group, "thin");
     client.run(&["pool-refresh", group]);
     let xml = client.run(&["vol-dumpxml", "thin", "--pool", group]);
-    assert!(xml.contains("<capacity unit='bytes'>1073741824</capacity>"), "{xml}");
+    assert!(xml.contains("<capacity unit='bytes'>134217728</capacity>"), "{xml}");
     let allocation = xml.split("<allocation unit='bytes'>").nth(1).unwrap().split('<').next().unwrap();
     let allocation: u64 = allocation.parse().unwrap();
     assert!((2 << 20..5 << 20).contains(&allocation), "{xml}");

@@ -1,6 +1,6 @@
 //! The bytes of volumes that have a path on this machine: files and devices.
 
-use crate::{Access, VolumeIo, error};
+use crate::{Access, Environment, VolumeIo, error};
 use cenote_host::Unsynced;
 use cenote_image::copy::next_data;
 use cenote_image::{ReadAt, sync_data, wipe};
@@ -40,6 +40,17 @@ pub(crate) fn wipe_at(path: &str, algorithm: WipeAlgorithm, job: &Job) -> Result
         .map_err(|e| Error::system(format!("Failed to open storage volume with path '{path}'"), &e))?;
     let length = file.size().map_err(|e| Error::system(format!("cannot stat file '{path}'"), &e))?;
     wipe::wipe(&file, length, algorithm, job)
+        .map_err(|e| error::image(format!("cannot wipe volume '{path}'"), e))
+}
+
+/// Makes a thin device give up its blocks, and what it keeps of them read as zeroes.
+pub(crate) fn discard(environment: &Environment, path: &str, job: &Job) -> Result<()> {
+    let blkdiscard = environment.host.tool("blkdiscard").map_err(error::tool)?;
+    blkdiscard.args(["--force", "--", path]).run(job).map_err(error::tool)?;
+    let file = open_file(path, OpenOptions::new().read(true).write(true))
+        .map_err(|e| Error::system(format!("Failed to open storage volume with path '{path}'"), &e))?;
+    let length = file.size().map_err(|e| Error::system(format!("cannot stat file '{path}'"), &e))?;
+    wipe::zero_what_is_left(&file, length, job)
         .map_err(|e| error::image(format!("cannot wipe volume '{path}'"), e))
 }
 

@@ -84,6 +84,24 @@ pub fn wipe(file: &File, length: u64, algorithm: WipeAlgorithm, job: &Job) -> Re
     Ok(())
 }
 
+/// Writes zeroes over what is not zero, and nothing else: for storage that was told to give up its blocks, and may have
+/// kept some.
+pub fn zero_what_is_left(file: &File, length: u64, job: &Job) -> Result<()> {
+    job.expect(length);
+    let (mut buffer, zeroes) = (vec![0u8; BUFFER], vec![0u8; BUFFER]);
+    let mut offset = 0;
+    while offset < length {
+        let step = (length - offset).min(BUFFER as u64) as usize;
+        file.read_exact_at(&mut buffer[..step], offset)?;
+        if buffer[..step] != zeroes[..step] {
+            file.write_all_at(&zeroes[..step], offset)?;
+        }
+        offset += step as u64;
+        job.advance(step as u64)?;
+    }
+    Ok(sync_data(file, || job.alive())?)
+}
+
 fn overwrite(file: &File, start: u64, end: u64, pass: Pass, job: &Job) -> Result<()> {
     let mut buffer = pattern(pass);
     let mut offset = start;
@@ -176,6 +194,19 @@ mod tests {
         file.set_len(1 << 30).unwrap();
         wipe(&file, 1 << 30, WipeAlgorithm::Dod, &Job::new(0, "wipe")).unwrap();
         assert_eq!(file.metadata().unwrap().blocks(), 0);
+    }
+
+    #[test]
+    fn what_is_left_is_zeroed_and_holes_stay_holes() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(&[7; 5000], (33 << 20) + 100).unwrap();
+        zero_what_is_left(&file, 64 << 20, &Job::new(0, "wipe")).unwrap();
+        let mut left = vec![0u8; 64 << 20];
+        file.read_exact_at(&mut left, 0).unwrap();
+        assert!(left.iter().all(|byte| *byte == 0));
+        assert!(file.metadata().unwrap().blocks() * 512 <= 2 * BUFFER as u64);
     }
 
     #[test]

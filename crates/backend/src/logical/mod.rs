@@ -3,6 +3,7 @@
 pub mod report;
 
 use crate::block::{self, Devices};
+use crate::content;
 use crate::{
     Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, error, needs, qemu_img,
 };
@@ -263,8 +264,7 @@ impl Volumes for Logical {
     }
 
     fn create(&self, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
-        let mut args =
-            strings(["lvcreate", "--yes", "--wipesignatures", "n", "--name", planned.name.as_str()]);
+        let mut args = strings(["lvcreate", "--yes", "--name", planned.name.as_str()]);
         args.extend(self.creation(planned, job)?);
         self.run(args.iter().map(String::as_str), job)?;
         let mut undo = Undo::new();
@@ -349,7 +349,9 @@ impl Content for Logical {
                 format!("logical volume '{}' is sparse, volume wipe not supported", block::path_of(volume)?),
             )),
             // What a thin volume gives back to its pool reads as zeroes.
-            (Some(Kind::Thin), WipeAlgorithm::Zero) => Devices.wipe(volume, WipeAlgorithm::Trim, job),
+            (Some(Kind::Thin), WipeAlgorithm::Zero | WipeAlgorithm::Trim) => {
+                content::discard(&self.environment, block::path_of(volume)?, job)
+            }
             _ => Devices.wipe(volume, algorithm, job),
         }
     }
