@@ -81,7 +81,7 @@ fn place(options: &Options) -> Result<Place, Failure> {
 /// Looks at everything. It is a failure if something is an error.
 pub(crate) fn run(options: &Options, out: &Output, _arguments: &Arguments) -> Outcome {
     let (place, host) = (place(options)?, Host::new());
-    let types = tools::types(&host);
+    let types = tools::types(&host, &place.layout);
     let mut findings = tools::findings(&types);
     findings.extend(files::findings(&place.layout, &host));
     findings.extend(clashes::findings(&place.layout, place.is_served));

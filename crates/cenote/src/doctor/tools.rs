@@ -1,7 +1,7 @@
 //! Programs and libraries that types of pool need.
 
 use super::{Finding, Weight};
-use cenote_engine::{driver, needs};
+use cenote_engine::{Layout, definitions, driver, needs};
 use cenote_host::Host;
 use cenote_model::PoolKind;
 use needs::{Need, needs};
@@ -13,6 +13,8 @@ pub(super) struct Type {
     kind: PoolKind,
     /// This version has it.
     is_known: bool,
+    /// There is a pool of it, or the first use makes one.
+    is_used: bool,
     missing: Vec<Need>,
 }
 
@@ -32,10 +34,13 @@ impl Type {
 }
 
 /// All types of pool.
-pub(super) fn types(host: &Host) -> Vec<Type> {
+pub(super) fn types(host: &Host, layout: &Layout) -> Vec<Type> {
+    // What cannot be read is found elsewhere.
+    let pools = definitions(layout, host).map(|(pools, _)| pools).unwrap_or_default();
     let of_kind = |kind: &PoolKind| Type {
         kind: *kind,
         is_known: driver(*kind).is_some(),
+        is_used: *kind == PoolKind::Dir || pools.iter().any(|pool| pool.kind == *kind),
         missing: needs(*kind).iter().filter(|need| !need.what.is_there(host)).copied().collect(),
     };
     PoolKind::ALL.iter().map(of_kind).collect()
@@ -65,7 +70,7 @@ pub(super) fn findings(types: &[Type]) -> Vec<Finding> {
             }
             let entry = packages.entry(package).or_insert((Vec::new(), Weight::Hint));
             entry.0.push(format!("{} (type {}: {})", need.what, known.kind, need.purpose));
-            if known.is_known {
+            if known.is_known && known.is_used {
                 entry.1 = Weight::Warning;
             }
         }
