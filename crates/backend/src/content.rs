@@ -5,7 +5,7 @@ use cenote_host::Unsynced;
 use cenote_image::copy::next_data;
 use cenote_image::{ReadAt, sync_data, wipe};
 use cenote_model::flags::WipeAlgorithm;
-use cenote_model::{Error, Job, Result};
+use cenote_model::{Code, Error, Job, Result, VolumeDef};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -36,22 +36,33 @@ pub(crate) fn open(path: &str, access: Access, durable: Durable) -> Result<Box<d
 
 /// Overwrites the bytes at a path.
 pub(crate) fn wipe_at(path: &str, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
+    let (file, length) = open_whole(path)?;
+    wipe::wipe(&file, length, algorithm, job)
+        .map_err(|e| error::image(format!("cannot wipe volume '{path}'"), e))
+}
+
+/// Opens a file or device to change all of it, and tells its size.
+fn open_whole(path: &str) -> Result<(File, u64)> {
     let file = open_file(path, OpenOptions::new().read(true).write(true))
         .map_err(|e| Error::system(format!("Failed to open storage volume with path '{path}'"), &e))?;
     let length = file.size().map_err(|e| Error::system(format!("cannot stat file '{path}'"), &e))?;
-    wipe::wipe(&file, length, algorithm, job)
-        .map_err(|e| error::image(format!("cannot wipe volume '{path}'"), e))
+    Ok((file, length))
 }
 
 /// Makes a thin device give up its blocks, and what it keeps of them read as zeroes.
 pub(crate) fn discard(environment: &Environment, path: &str, job: &Job) -> Result<()> {
     let blkdiscard = environment.host.tool("blkdiscard").map_err(error::tool)?;
     blkdiscard.args(["--force", "--", path]).run(job).map_err(error::tool)?;
-    let file = open_file(path, OpenOptions::new().read(true).write(true))
-        .map_err(|e| Error::system(format!("Failed to open storage volume with path '{path}'"), &e))?;
-    let length = file.size().map_err(|e| Error::system(format!("cannot stat file '{path}'"), &e))?;
+    let (file, length) = open_whole(path)?;
     wipe::zero_what_is_left(&file, length, job)
         .map_err(|e| error::image(format!("cannot wipe volume '{path}'"), e))
+}
+
+/// The path of a volume that must have one.
+pub(crate) fn local_path(volume: &VolumeDef) -> Result<&str> {
+    volume.path.as_deref().ok_or_else(|| {
+        Error::new(Code::Internal, format!("volume '{}' has no path on this machine", volume.name))
+    })
 }
 
 /// Opens a file or device without waiting for anything, and without making a terminal this process's own.

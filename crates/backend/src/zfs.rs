@@ -1,10 +1,11 @@
 //! `zfs`: the zvols of a dataset, by zfs(8) and zpool(8). One `zfs list` tells all of it.
 
 use crate::block::{self, Devices};
+use crate::content::local_path;
 use crate::{
     Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, error, needs,
 };
-use cenote_host::{Tool, Undo};
+use cenote_host::Undo;
 use cenote_model::flags::{CreateOptions, Overwrite};
 use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
@@ -105,16 +106,21 @@ impl Listing {
 }
 
 impl Zfs {
-    fn tool(&self, name: &'static str) -> Result<Tool> {
-        self.environment.host.tool(name).map_err(error::tool)
+    fn run<'a>(
+        &self,
+        tool: &'static str,
+        args: impl IntoIterator<Item = &'a str>,
+        job: &Job,
+    ) -> Result<Vec<u8>> {
+        self.environment.host.tool(tool).map_err(error::tool)?.args(args).run(job).map_err(error::tool)
     }
 
     fn zfs<'a>(&self, args: impl IntoIterator<Item = &'a str>, job: &Job) -> Result<Vec<u8>> {
-        self.tool("zfs")?.args(args).run(job).map_err(error::tool)
+        self.run("zfs", args, job)
     }
 
     fn zpool<'a>(&self, args: impl IntoIterator<Item = &'a str>, job: &Job) -> Result<Vec<u8>> {
-        self.tool("zpool")?.args(args).run(job).map_err(error::tool)
+        self.run("zpool", args, job)
     }
 
     /// The pool that the dataset is in.
@@ -221,12 +227,7 @@ impl Construction for Zfs {
         if devices.is_empty() {
             return Err(Error::new(Code::ConfigUnsupported, "missing source devices"));
         }
-        for device in &devices {
-            match overwrite {
-                Overwrite::Allow => {}
-                _ => block::check_empty(&self.environment, device, "zfs_member", job)?,
-            }
-        }
+        block::check_all_empty(&self.environment, &devices, "zfs_member", overwrite, job)?;
         for device in &devices {
             block::erase(&self.environment, device, job)?;
         }
@@ -282,7 +283,7 @@ impl Volumes for Zfs {
         self.zfs(args.iter().map(String::as_str), job)?;
         let mut undo = Undo::new();
         undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a creation"))));
-        block::wait_for(&self.environment, block::path_of(planned)?, job)?;
+        block::wait_for(&self.environment, local_path(planned)?, job)?;
         block::set_permissions(planned)?;
         undo.disarm();
         Ok(())
@@ -295,18 +296,8 @@ impl Volumes for Zfs {
         options: CreateOptions,
         job: &Job,
     ) -> Result<()> {
-        if options.reflink {
-            return Err(Error::new(
-                Code::ConfigUnsupported,
-                "a zvol cannot share the blocks of another volume: leave out --reflink",
-            ));
-        }
-        self.create(planned, options, job)?;
-        let mut undo = Undo::new();
-        undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a copy"))));
-        block::fill(&self.environment, planned, source, job)?;
-        undo.disarm();
-        Ok(())
+        let no_sharing = "a zvol cannot share the blocks of another volume: leave out --reflink";
+        block::create_from(self, &self.environment, (planned, source), options, no_sharing, job)
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
@@ -332,16 +323,9 @@ impl Volumes for Zfs {
 
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
         let name = self.name_of(volume);
-        let destroyed = self.zfs(["destroy", &name], job);
-        if destroyed.is_err() {
-            if !self.list(job)?.zvols.iter().any(|zvol| zvol.name == volume.name.as_str()) {
-                return Ok(());
-            }
-            // One that udev looks at just now can be destroyed a moment later.
-            block::settle(&self.environment, job);
-            return self.zfs(["destroy", &name], job).map(drop);
-        }
-        Ok(())
+        let destroy = || self.zfs(["destroy", &name], job).map(drop);
+        let is_there = || Ok(self.list(job)?.zvols.iter().any(|zvol| zvol.name == volume.name.as_str()));
+        block::remove(&self.environment, destroy, is_there, job)
     }
 }
 

@@ -2,15 +2,15 @@
 
 mod signature;
 
-pub(crate) use signature::{check_empty, erase};
+pub(crate) use signature::{check_all_empty, erase};
 
-use crate::content::{self, Durable, open_file};
+use crate::content::{self, Durable, local_path, open_file};
 use crate::permissions::apply;
-use crate::{Access, Content, Environment, VolumeIo, error, qemu_img};
-use cenote_host::{attributes, stat};
+use crate::{Access, Content, Environment, VolumeIo, Volumes, error, qemu_img};
+use cenote_host::{Undo, attributes, stat};
 use cenote_image::convert::Source;
 use cenote_image::{ReadAt, device};
-use cenote_model::flags::WipeAlgorithm;
+use cenote_model::flags::{CreateOptions, WipeAlgorithm};
 use cenote_model::format::ImageFormat;
 use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
@@ -32,11 +32,11 @@ pub(crate) struct Devices;
 
 impl Content for Devices {
     fn open(&self, volume: &VolumeDef, access: Access) -> Result<Box<dyn VolumeIo>> {
-        content::open(path_of(volume)?, access, Durable::Now)
+        content::open(local_path(volume)?, access, Durable::Now)
     }
 
     fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
-        content::wipe_at(path_of(volume)?, algorithm, job)
+        content::wipe_at(local_path(volume)?, algorithm, job)
     }
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn volume(name: Name, path: String, key: String) -> VolumeDef {
 
 /// Fills in what the device itself tells. False if there is no device.
 pub(crate) fn describe(volume: &mut VolumeDef) -> Result<bool> {
-    let path = path_of(volume)?.to_owned();
+    let path = local_path(volume)?.to_owned();
     let failed = |what: &str, e| Error::system(format!("cannot {what} '{path}'"), &e);
     let file = match open_file(&path, OpenOptions::new().read(true)) {
         Ok(file) => file,
@@ -112,7 +112,42 @@ pub(crate) fn settle(environment: &Environment, job: &Job) {
 
 /// Gives a new device the permissions that are asked for.
 pub(crate) fn set_permissions(planned: &VolumeDef) -> Result<()> {
-    apply(Path::new(path_of(planned)?), &planned.permissions)
+    apply(Path::new(local_path(planned)?), &planned.permissions)
+}
+
+/// Makes a volume with the content of another, for `Volumes::create_from`. `no_sharing` says why blocks are not shared.
+pub(crate) fn create_from(
+    volumes: &impl Volumes,
+    environment: &Environment,
+    (planned, source): (&VolumeDef, &VolumeDef),
+    options: CreateOptions,
+    no_sharing: &str,
+    job: &Job,
+) -> Result<()> {
+    if options.reflink {
+        return Err(Error::new(Code::ConfigUnsupported, no_sharing));
+    }
+    volumes.create(planned, options, job)?;
+    let mut undo = Undo::new();
+    undo.push(|| drop(volumes.delete(planned, &look("undoing a copy"))));
+    fill(environment, planned, source, job)?;
+    undo.disarm();
+    Ok(())
+}
+
+/// Removes a volume, for `Volumes::delete`: what is gone already is no error, and what udev looks at just now can be removed
+/// a moment later.
+pub(crate) fn remove(
+    environment: &Environment,
+    remove: impl Fn() -> Result<()>,
+    is_there: impl FnOnce() -> Result<bool>,
+    job: &Job,
+) -> Result<()> {
+    if remove().is_ok() || !is_there()? {
+        return Ok(());
+    }
+    settle(environment, job);
+    remove()
 }
 
 /// Puts the content of another volume onto a device that was made for it.
@@ -122,7 +157,7 @@ pub(crate) fn fill(
     source: &VolumeDef,
     job: &Job,
 ) -> Result<()> {
-    let (path, from) = (path_of(planned)?, path_of(source)?);
+    let (path, from) = (local_path(planned)?, local_path(source)?);
     let is_plain = planned.encryption.is_none() && source.encryption.is_none();
     let open_device = || -> Result<File> {
         open_file(path, OpenOptions::new().write(true))
@@ -142,11 +177,4 @@ pub(crate) fn fill(
             _ => qemu_img::fill(environment, planned, source, Path::new(from), Path::new(path), job),
         },
     }
-}
-
-/// The path of a volume that must have one.
-pub(crate) fn path_of(volume: &VolumeDef) -> Result<&str> {
-    volume.path.as_deref().ok_or_else(|| {
-        Error::new(Code::Internal, format!("volume '{}' has no path on this machine", volume.name))
-    })
 }

@@ -2,14 +2,31 @@
 
 use crate::{Environment, error};
 use cenote_host::ToolError;
+use cenote_model::flags::Overwrite;
 use cenote_model::{Code, Error, Job, Result};
 use std::path::Path;
 
 /// blkid's exit code where it recognizes nothing.
 const NOTHING: i32 = 2;
 
+/// Unless they may be overwritten, fails if there is anything on one of these devices, before any is changed.
+pub(crate) fn check_all_empty(
+    environment: &Environment,
+    devices: &[&str],
+    wanted: &str,
+    overwrite: Overwrite,
+    job: &Job,
+) -> Result<()> {
+    match overwrite {
+        Overwrite::Allow => Ok(()),
+        Overwrite::Default | Overwrite::Refuse => {
+            devices.iter().try_for_each(|device| check_empty(environment, device, wanted, job))
+        }
+    }
+}
+
 /// Fails if there is anything on a device that blkid recognizes. `wanted` is blkid's name for what shall be made.
-pub(crate) fn check_empty(environment: &Environment, device: &str, wanted: &str, job: &Job) -> Result<()> {
+fn check_empty(environment: &Environment, device: &str, wanted: &str, job: &Job) -> Result<()> {
     match find(environment, device, job)? {
         None => Ok(()),
         Some(found) if found == wanted => Err(Error::new(
@@ -27,7 +44,7 @@ pub(crate) fn check_empty(environment: &Environment, device: &str, wanted: &str,
 }
 
 /// What is on a device: a file system, a member of something larger, or a partition table, by blkid's name.
-pub(crate) fn find(environment: &Environment, device: &str, job: &Job) -> Result<Option<String>> {
+fn find(environment: &Environment, device: &str, job: &Job) -> Result<Option<String>> {
     must_exist(device)?;
     let blkid = environment.host.tool("blkid").map_err(error::tool)?;
     match blkid.args(["-p", "-o", "export", "--", device]).run(job) {

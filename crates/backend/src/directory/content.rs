@@ -1,7 +1,8 @@
 //! The bytes of a volume.
 
+use super::Directory;
 use super::scan::PLOOP_IMAGE;
-use super::{Directory, local_path};
+use crate::content::local_path;
 use crate::content::{self, Durable};
 use crate::{Access, Content, VolumeIo};
 use cenote_model::error::cause_text;

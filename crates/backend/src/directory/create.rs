@@ -1,7 +1,8 @@
 //! Making volumes.
 
 use super::build::make;
-use super::{Directory, VOLUME_MODE, local_path};
+use super::{Directory, VOLUME_MODE};
+use crate::content::local_path;
 use crate::permissions::{apply, apply_to_file};
 use crate::{error, qemu_img, sharing};
 use cenote_host::attributes::{CopyOnWrite, set_copy_on_write};

@@ -7,6 +7,7 @@ mod resize;
 mod scan;
 mod watch;
 
+use crate::content::local_path;
 use crate::{Environment, Growth, Volumes};
 use cenote_host::Host;
 use cenote_model::flags::CreateOptions;
@@ -126,11 +127,4 @@ impl Volumes for Directory {
             Err(e) => Err(Error::system(format!("cannot {what} '{path}'"), &io::Error::from(e))),
         }
     }
-}
-
-/// The path of a volume that must have one.
-fn local_path(volume: &VolumeDef) -> Result<&str> {
-    volume.path.as_deref().ok_or_else(|| {
-        Error::new(Code::Internal, format!("volume '{}' has no path on this machine", volume.name))
-    })
 }

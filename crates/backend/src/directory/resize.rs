@@ -1,9 +1,10 @@
 //! Changing the capacity of a volume.
 
+use super::Directory;
 use super::content::cannot_open;
 use super::create::capacity_of;
 use super::scan::PLOOP_IMAGE;
-use super::{Directory, local_path};
+use crate::content::local_path;
 use crate::{Growth, error, qemu_img};
 use cenote_image::backing::Location;
 use cenote_image::{qcow2, raw};

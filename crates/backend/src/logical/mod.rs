@@ -3,11 +3,11 @@
 pub mod report;
 
 use crate::block::{self, Devices};
-use crate::content;
+use crate::content::{self, local_path};
 use crate::{
     Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, error, needs, qemu_img,
 };
-use cenote_host::{Tool, Undo};
+use cenote_host::{Host, Undo};
 use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
 use cenote_model::pool::Usage;
 use cenote_model::source::Source;
@@ -43,20 +43,23 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
     Ok(Box::new(Logical { def: def.clone(), group, target, environment: environment.clone() }))
 }
 
-fn find_sources(_question: Option<&Source>, host: &cenote_host::Host) -> Result<Vec<Source>> {
-    let pvs = host.tool("lvm").map_err(error::tool)?;
-    let pvs = pvs.args(["pvs", "--reportformat", "json", "-o", "pv_name,vg_name"]);
-    let output = pvs.run(&block::look("looking for volume groups")).map_err(error::tool)?;
+fn find_sources(_question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
+    groups(host, &block::look("looking for volume groups"))
+}
+
+/// The volume groups of this machine, as sources for pools.
+fn groups(host: &Host, job: &Job) -> Result<Vec<Source>> {
+    let output = lvm(host, ["pvs", "--reportformat", "json", "-o", "pv_name,vg_name"], job)?;
     report::sources(&String::from_utf8_lossy(&output))
 }
 
-impl Logical {
-    fn lvm<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<Tool> {
-        Ok(self.environment.host.tool("lvm").map_err(error::tool)?.args(args))
-    }
+fn lvm<'a>(host: &Host, args: impl IntoIterator<Item = &'a str>, job: &Job) -> Result<Vec<u8>> {
+    host.tool("lvm").map_err(error::tool)?.args(args).run(job).map_err(error::tool)
+}
 
+impl Logical {
     fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>, job: &Job) -> Result<Vec<u8>> {
-        self.lvm(args)?.run(job).map_err(error::tool)
+        lvm(&self.environment.host, args, job)
     }
 
     /// All of the group, in one call.
@@ -67,8 +70,7 @@ impl Logical {
 
     /// As libvirt has it, the group must be there, with one of the pool's devices if it names any.
     fn find_group(&self, job: &Job) -> Result<()> {
-        let output = self.run(["pvs", "--reportformat", "json", "-o", "pv_name,vg_name"], job)?;
-        let sources = report::sources(&String::from_utf8_lossy(&output))?;
+        let sources = groups(&self.environment.host, job)?;
         let Some(found) = sources.iter().find(|source| source.name.as_deref() == Some(&self.group)) else {
             return Err(Error::new(
                 Code::ConfigUnsupported,
@@ -225,13 +227,7 @@ impl Construction for Logical {
                 ),
             ));
         }
-        // All of them are looked at before any is changed.
-        for device in &devices {
-            match overwrite {
-                Overwrite::Allow => {}
-                _ => block::check_empty(&self.environment, device, MEMBER, job)?,
-            }
-        }
+        block::check_all_empty(&self.environment, &devices, MEMBER, overwrite, job)?;
         let mut undo = Undo::new();
         for &device in &devices {
             block::erase(&self.environment, device, job)?;
@@ -269,7 +265,7 @@ impl Volumes for Logical {
         self.run(args.iter().map(String::as_str), job)?;
         let mut undo = Undo::new();
         undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a creation"))));
-        let path = block::path_of(planned)?;
+        let path = local_path(planned)?;
         block::wait_for(&self.environment, path, job)?;
         if planned.encryption.is_some() {
             let capacity = planned.capacity.unwrap_or(0);
@@ -287,18 +283,8 @@ impl Volumes for Logical {
         options: CreateOptions,
         job: &Job,
     ) -> Result<()> {
-        if options.reflink {
-            return Err(Error::new(
-                Code::ConfigUnsupported,
-                "a logical volume cannot share the blocks of another one: leave out --reflink",
-            ));
-        }
-        self.create(planned, options, job)?;
-        let mut undo = Undo::new();
-        undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a copy"))));
-        block::fill(&self.environment, planned, source, job)?;
-        undo.disarm();
-        Ok(())
+        let no_sharing = "a logical volume cannot share the blocks of another one: leave out --reflink";
+        block::create_from(self, &self.environment, (planned, source), options, no_sharing, job)
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
@@ -322,16 +308,9 @@ impl Volumes for Logical {
 
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
         let name = self.name_of(volume);
-        let removed = self.run(["lvremove", "--force", "--yes", &name], job);
-        if removed.is_err() && self.find(volume.name.as_str(), job)?.is_none() {
-            return Ok(());
-        }
-        // One that udev looks at just now can be removed a moment later.
-        if removed.is_err() {
-            block::settle(&self.environment, job);
-            return self.run(["lvremove", "--force", "--yes", &name], job).map(drop);
-        }
-        Ok(())
+        let remove = || self.run(["lvremove", "--force", "--yes", &name], job).map(drop);
+        let is_there = || Ok(self.find(volume.name.as_str(), job)?.is_some());
+        block::remove(&self.environment, remove, is_there, job)
     }
 }
 
@@ -346,11 +325,11 @@ impl Content for Logical {
             // Overwriting it would fill its store, and then it is lost.
             (Some(Kind::Snapshot), _) => Err(Error::new(
                 Code::NoSupport,
-                format!("logical volume '{}' is sparse, volume wipe not supported", block::path_of(volume)?),
+                format!("logical volume '{}' is sparse, volume wipe not supported", local_path(volume)?),
             )),
             // What a thin volume gives back to its pool reads as zeroes.
             (Some(Kind::Thin), WipeAlgorithm::Zero | WipeAlgorithm::Trim) => {
-                content::discard(&self.environment, block::path_of(volume)?, job)
+                content::discard(&self.environment, local_path(volume)?, job)
             }
             _ => Devices.wipe(volume, algorithm, job),
         }
