@@ -106,16 +106,6 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
     let mut paths = Vec::new();
     let mut listening = JoinSet::new();
-    for (service, name, config) in sockets {
-        for (ending, rights, mode) in
-            [("sock", Rights::Everything, config.rw_mode), ("sock-ro", Rights::Reading, config.ro_mode)]
-        {
-            let path = layout.sockets().join(format!("{name}-{ending}"));
-            let listener = listen(&path, mode, config.group)?;
-            listening.spawn(accept(Arc::clone(&server), listener, (service, rights), Arc::clone(&slots)));
-            paths.push(path);
-        }
-    }
     match metrics {
         MetricsSocket::Nowhere => {}
         MetricsSocket::Unix(path) => {
@@ -127,6 +117,16 @@ pub(crate) async fn run(server: Arc<Server>, layout: &Layout) -> Result<()> {
             let failed = |e| Error::system(format!("cannot listen on {address}"), &e);
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             listening.spawn(scrapers(Arc::clone(&server), async move || Ok(listener.accept().await?.0)));
+        }
+    }
+    for (service, name, config) in sockets {
+        for (ending, rights, mode) in
+            [("sock", Rights::Everything, config.rw_mode), ("sock-ro", Rights::Reading, config.ro_mode)]
+        {
+            let path = layout.sockets().join(format!("{name}-{ending}"));
+            let listener = listen(&path, mode, config.group)?;
+            listening.spawn(accept(Arc::clone(&server), listener, (service, rights), Arc::clone(&slots)));
+            paths.push(path);
         }
     }
     eprintln!("cenoted: serving on '{}'", layout.sockets().display());
