@@ -13,7 +13,7 @@ fn define(client: &Client<'_>, group: &str, devices: &[&str]) {
 
 fn life(client: &Client<'_>, group: &str) {
     in_the_lab();
-    run("modprobe", &["-a", "loop", "dm_mod", "dm_thin_pool", "dm_snapshot"]);
+    run("modprobe", &["-a", "dm_mod", "dm_thin_pool", "dm_snapshot"]);
     let (one, two) = (device(&format!("{group}1"), 200), device(&format!("{group}2"), 100));
     define(client, group, &[&one, &two]);
     run("mkfs.ext4", &["-q", &two]);
@@ -137,10 +137,7 @@ fn before_reboot() {
 #[test]
 #[ignore = "one half of a reboot"]
 fn after_reboot() {
-    in_the_lab();
-    // As a reboot leaves it: what was in memory is gone.
-    std::fs::remove_dir_all(Path::new(STATE).join("run")).unwrap();
-    let daemon = Cenoted::start(CENOTED, Path::new(STATE));
+    let daemon = crate::after_reboot(STATE);
     let client = Client::Virsh(&daemon);
     assert!(client.has("rebooted", "kept"), "{}", daemon.log());
     client.write_and_read("rebooted", "kept");

@@ -2,15 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod fs;
 mod logical;
+mod netfs;
+mod vstorage;
 mod zfs;
 
 use cenote_test_support::{Cenote, Cenoted, run};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Where the lab has what is under test.
 const CENOTE: &str = "/share/cenote";
 const CENOTED: &str = "/share/cenoted";
+
+/// What waits in vain would wait for ever; what does not is done by then.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Refuses to touch the disks of a machine that is not the lab.
 fn in_the_lab() {
@@ -19,6 +26,8 @@ fn in_the_lab() {
 
 /// A loop device of this size, in memory.
 fn device(name: &str, mebibytes: u64) -> String {
+    in_the_lab();
+    run("modprobe", &["loop"]);
     let file = format!("/tmp/{name}");
     std::fs::File::create(&file).unwrap().set_len(mebibytes << 20).unwrap();
     run("losetup", &["--find", "--show", &file]).trim().to_owned()
@@ -51,6 +60,19 @@ impl Client<'_> {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// Waits until a command does what it should.
+    fn eventually(&self, args: &[&str]) {
+        let started = Instant::now();
+        loop {
+            let output = self.output(args);
+            if output.status.success() {
+                return;
+            }
+            assert!(started.elapsed() < LONG, "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// Whether a pool lists a volume of this name.
     fn has(&self, pool: &str, volume: &str) -> bool {
         let list = self.run(&["vol-list", pool]);
@@ -69,4 +91,40 @@ impl Client<'_> {
         self.run(&["vol-download", volume, "/tmp/back", "--pool", pool, "--length", &length]);
         assert!(std::fs::read("/tmp/back").unwrap() == content);
     }
+}
+
+/// Makes, fills, changes and removes volumes that are files; one named `plain` stays.
+fn use_files(client: &Client<'_>, pool: &str) {
+    client.run(&["vol-create-as", pool, "plain", "8M", "--allocation", "0"]);
+    client.write_and_read(pool, "plain");
+    client.run(&["vol-create-as", pool, "image", "64M", "--format", "qcow2"]);
+    let xml = client.run(&["vol-dumpxml", "image", "--pool", pool]);
+    assert!(xml.contains("<format type='qcow2'/>"), "{xml}");
+    client.run(&["vol-clone", "plain", "clone", "--pool", pool]);
+    client.run(&["vol-resize", "clone", "12M", "--pool", pool]);
+    client.run(&["pool-refresh", pool]);
+    let path = client.run(&["vol-path", "clone", "--pool", pool]);
+    assert_eq!(std::fs::metadata(path.trim()).unwrap().len(), 12 << 20);
+    client.run(&["vol-wipe", "clone", "--pool", pool]);
+    for volume in ["clone", "image"] {
+        client.run(&["vol-delete", volume, "--pool", pool]);
+        assert!(!client.has(pool, volume));
+    }
+    let space = rustix::fs::statvfs(Path::new(path.trim()).parent().unwrap()).unwrap();
+    let info = client.run(&["pool-info", pool, "--bytes"]);
+    let capacity = format!("Capacity:       {}\n", space.f_blocks * space.f_frsize);
+    assert!(info.contains(&capacity), "{info}{capacity}");
+}
+
+/// The row of what is mounted here, as the kernel shows it.
+fn mounted(target: &str) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().rev().find(|row| row.split(' ').nth(4) == Some(target)).map(str::to_owned)
+}
+
+/// The daemon whose state is here, in the state in which a reboot leaves it: what was in memory is gone.
+fn after_reboot(state: &str) -> Cenoted {
+    in_the_lab();
+    std::fs::remove_dir_all(Path::new(state).join("run")).unwrap();
+    Cenoted::start(CENOTED, Path::new(state))
 }

@@ -14,7 +14,7 @@ fn define(client: &Client<'_>, name: &str, dataset: &str, devices: &[&str]) {
 
 fn life(client: &Client<'_>, tank: &str) {
     in_the_lab();
-    run("modprobe", &["-a", "loop", "zfs"]);
+    run("modprobe", &["zfs"]);
     let (one, two) = (device(&format!("{tank}1"), 160), device(&format!("{tank}2"), 160));
     define(client, tank, tank, &[&one, &two]);
     client.run(&["pool-build", tank]);

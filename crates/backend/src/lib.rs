@@ -2,7 +2,8 @@
 //!
 //! A [`Driver`] is a type of pool; the table [`drivers`] lists those that there are. A driver opens a [`Pool`] for a
 //! definition, and what the pool can do is what it returns: [`Construction`], [`Volumes`], [`Content`]. What several
-//! types have in common lives in a family: [`directory`] for those whose volumes are files in a directory.
+//! types have in common lives in a family: [`directory`] for those whose volumes are files in
+//! a directory, `mount` for those of them that mount it, and `block` for those whose volumes are devices.
 
 #![warn(missing_docs)]
 
@@ -10,12 +11,17 @@ mod block;
 mod content;
 mod dir;
 pub mod directory;
+pub mod disk;
 mod error;
+mod fs;
 pub mod logical;
+mod mount;
 pub mod needs;
+pub mod netfs;
 mod permissions;
 mod qemu_img;
 mod secrets;
+mod vstorage;
 pub mod zfs;
 
 pub use secrets::{NoSecrets, Secrets, no_secret};
@@ -59,7 +65,7 @@ pub struct Environment {
 
 /// All types of pool that there are, one line each.
 pub fn drivers() -> &'static [Driver] {
-    &[dir::DRIVER, logical::DRIVER, zfs::DRIVER]
+    &[dir::DRIVER, fs::DRIVER, netfs::DRIVER, logical::DRIVER, disk::DRIVER, zfs::DRIVER, vstorage::DRIVER]
 }
 
 /// The driver of this type, if there is one.
@@ -186,6 +192,11 @@ pub trait Volumes {
 
     /// Removes the volume. What is gone already is no error.
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()>;
+
+    /// Whether making, changing or removing one volume changes others.
+    fn change_together(&self) -> bool {
+        false
+    }
 }
 
 /// What is done for the new part of a volume that grows.

@@ -12,12 +12,23 @@ pub struct Need {
     pub what: What,
     /// What for.
     pub purpose: &'static str,
-    /// Without it there can be no pool of this type; without others some pools, or some work, cannot be.
-    pub is_vital: bool,
+    /// How much depends on it.
+    pub importance: Importance,
     /// Debian's package that has it; empty if there is none.
     pub debian: &'static str,
     /// Fedora's package that has it; empty if there is none.
     pub fedora: &'static str,
+}
+
+/// How much of a type of pool depends on something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Importance {
+    /// Without it there can be no pool of the type.
+    Vital,
+    /// Most who have such pools use it.
+    Usual,
+    /// Few do.
+    Rare,
 }
 
 /// What can be needed.
@@ -57,7 +68,10 @@ pub(crate) fn package_of(tool: &str) -> Option<&'static str> {
 
 /// True if the machine has the tools and libraries without which pools of this type cannot be.
 pub(crate) fn are_met(kind: PoolKind, host: &Host) -> bool {
-    needs(kind).iter().filter(|need| need.is_vital).all(|need| need.what.is_there(host))
+    needs(kind)
+        .iter()
+        .filter(|need| need.importance == Importance::Vital)
+        .all(|need| need.what.is_there(host))
 }
 
 /// Where libraries are: the usual places, with and without the name of the machine's kind, and what is set by hand.
@@ -70,7 +84,7 @@ fn library_folders() -> impl Iterator<Item = String> {
 }
 
 const fn tool(name: &'static str, purpose: &'static str, debian: &'static str, fedora: &'static str) -> Need {
-    Need { what: What::Tool(name), purpose, is_vital: false, debian, fedora }
+    Need { what: What::Tool(name), purpose, importance: Importance::Usual, debian, fedora }
 }
 
 const fn library(
@@ -79,11 +93,15 @@ const fn library(
     debian: &'static str,
     fedora: &'static str,
 ) -> Need {
-    Need { what: What::Library(name), purpose, is_vital: true, debian, fedora }
+    Need { what: What::Library(name), purpose, importance: Importance::Vital, debian, fedora }
 }
 
 const fn vital(need: Need) -> Need {
-    Need { is_vital: true, ..need }
+    Need { importance: Importance::Vital, ..need }
+}
+
+const fn rare(need: Need) -> Need {
+    Need { importance: Importance::Rare, ..need }
 }
 
 const QEMU_IMG: Need = tool("qemu-img", "formats other than raw and qcow2", "qemu-utils", "qemu-img");
@@ -98,8 +116,13 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
                 &[
                     QEMU_IMG,
                     MOUNT,
-                    tool("mkfs.ext4", "building ext2, ext3 and ext4", "e2fsprogs", "e2fsprogs"),
+                    tool("mke2fs", "building ext2, ext3 and ext4", "e2fsprogs", "e2fsprogs"),
                     tool("mkfs.xfs", "building xfs", "xfsprogs", "xfsprogs"),
+                    rare(tool("mkfs.vfat", "building vfat", "dosfstools", "dosfstools")),
+                    rare(tool("mkfs.udf", "building udf", "udftools", "udftools")),
+                    rare(tool("mkfs.hfsplus", "building hfs+", "hfsprogs", "hfsplus-tools")),
+                    rare(tool("mkfs.gfs2", "building gfs2", "gfs2-utils", "gfs2-utils")),
+                    rare(tool("mkfs.ocfs2", "building ocfs2", "ocfs2-tools", "ocfs2-tools")),
                     tool("blkid", "not building over what is there", "util-linux", "util-linux"),
                 ]
             }
@@ -111,8 +134,8 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
                     MOUNT,
                     tool("mount.nfs", "NFS", "nfs-common", "nfs-utils"),
                     tool("showmount", "finding exports", "nfs-common", "nfs-utils"),
-                    tool("mount.cifs", "CIFS", "cifs-utils", "cifs-utils"),
-                    tool("mount.glusterfs", "Gluster", "glusterfs-client", "glusterfs-fuse"),
+                    rare(tool("mount.cifs", "CIFS", "cifs-utils", "cifs-utils")),
+                    rare(tool("mount.glusterfs", "Gluster", "glusterfs-client", "glusterfs-fuse")),
                 ]
             }
         }

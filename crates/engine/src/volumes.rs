@@ -138,7 +138,10 @@ impl Engine {
         let volumes = volumes_of(&*visit, "storage pool does not support volume creation")?;
         let planned = volumes.plan(wanted)?;
         let job = visit.job(&self.jobs, format!("creating volume '{}'", planned.name))?;
-        self.make(&entry, volumes, planned, &job, |planned| volumes.create(planned, options, &job))
+        let made =
+            self.make(&entry, volumes, planned, &job, |planned| volumes.create(planned, options, &job))?;
+        self.look_at_others(&entry, &visit, volumes);
+        Ok(made)
     }
 
     /// Makes a volume with the content of another, which may be in another pool.
@@ -169,9 +172,11 @@ impl Engine {
         let _busy = Busy::shared(&source_entry, &source.name)?;
         let job = visit.job(&self.jobs, format!("copying volume '{}' to '{}'", source.name, planned.name))?;
         source_visit.goes_on(&job);
-        self.make(&entry, volumes, planned, &job, |planned| {
+        let made = self.make(&entry, volumes, planned, &job, |planned| {
             volumes.create_from(planned, &source_def, options, &job)
-        })
+        })?;
+        self.look_at_others(&entry, &visit, volumes);
+        Ok(made)
     }
 
     /// Sets the capacity of a volume.
@@ -210,6 +215,7 @@ impl Engine {
         let growth = if options.allocate { Growth::Allocated } else { Growth::Sparse };
         let resized = volumes.resize(&def, capacity, growth, &job);
         self.look_again(&entry, volumes, &volume.name)?;
+        self.look_at_others(&entry, &visit, volumes);
         self.tell(&entry, &volume.name, VolumeChange::Changed);
         resized
     }
@@ -240,7 +246,15 @@ impl Engine {
             usage.available = usage.available.saturating_add(freed).min(usage.capacity);
         });
         self.tell(&entry, &volume.name, VolumeChange::Removed);
+        self.look_at_others(&entry, &visit, volumes);
         Ok(())
+    }
+
+    /// Finds out what became of other volumes when one was changed. What fails here is found out by the next refresh.
+    fn look_at_others(&self, entry: &PoolEntry, visit: &Visit, volumes: &dyn Volumes) {
+        if volumes.change_together() {
+            let _ = self.scan(entry, visit);
+        }
     }
 
     /// Takes a volume for itself, to give up what is in it: what was copied from it is on its medium by then.

@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod attributes;
+mod mounts;
 mod new_file;
 mod private_dir;
 mod secret_value;
@@ -16,6 +17,7 @@ mod undo;
 mod unsynced;
 mod watched_folder;
 
+pub use mounts::{Mount, file_behind, mount_at, mounts};
 pub use new_file::{NewFile, is_hidden, sweep};
 pub use private_dir::create_private_dir;
 pub use secret_value::SecretValue;

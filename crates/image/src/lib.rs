@@ -6,12 +6,14 @@
 #![warn(missing_docs)]
 
 pub mod backing;
+mod bytes;
 pub mod convert;
 pub mod copy;
 pub mod device;
 mod error;
 mod io;
 mod open;
+pub mod partitions;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;

@@ -15,9 +15,11 @@ use cenote_model::format::ImageFormat;
 use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
 use rustix::fs::FileType;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a tool that only looks may take.
@@ -48,6 +50,35 @@ pub(crate) fn look(what: &str) -> Job {
 /// A volume that is the device at `path`, of which nothing else is known.
 pub(crate) fn volume(name: Name, path: String, key: String) -> VolumeDef {
     VolumeDef { kind: VolumeKind::Block, key: Some(key), format: None, ..VolumeDef::file(name, path) }
+}
+
+/// The links in a pool's target, such as `/dev/disk/by-path`, by the device that each leads to. Their names stay when those
+/// of devices change. Of several for one device the first by name counts; in `/dev` itself there are none.
+pub(crate) fn links(target: &str) -> BTreeMap<PathBuf, String> {
+    let is_stable = target.strip_prefix("/dev").is_some_and(|rest| !matches!(rest, "" | "/"));
+    let entries = is_stable.then(|| std::fs::read_dir(target).ok()).flatten();
+    let mut links = BTreeMap::new();
+    for name in
+        entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
+    {
+        let link = format!("{target}/{name}");
+        if let Ok(device) = std::fs::canonicalize(&link) {
+            let known = links.entry(device).or_insert_with(|| link.clone());
+            if link < *known {
+                *known = link;
+            }
+        }
+    }
+    links
+}
+
+/// True for a device of the device mapper.
+pub(crate) fn is_mapped(device: &Path) -> bool {
+    let found = std::fs::metadata(device).ok().filter(|found| found.file_type().is_block_device());
+    found.is_some_and(|found| {
+        let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+        Path::new(&format!("/sys/dev/block/{major}:{minor}/dm")).exists()
+    })
 }
 
 /// Fills in what the device itself tells. False if there is no device.

@@ -30,7 +30,11 @@ pub struct Directory {
     path: PathBuf,
     permissions: Permissions,
     environment: Environment,
+    condition: Option<Condition>,
 }
+
+/// What has to hold for the directory to be the pool's, such as that something is mounted on it.
+pub(crate) type Condition = Box<dyn Fn() -> Result<()> + Send + Sync>;
 
 impl Directory {
     /// The directory that a definition's target names.
@@ -43,7 +47,17 @@ impl Directory {
             path: PathBuf::from(&target.path),
             permissions: target.permissions.clone(),
             environment: environment.clone(),
+            condition: None,
         })
+    }
+
+    /// Without this condition no volumes are looked for in the directory, nor made.
+    pub(crate) fn on_condition(self, condition: Condition) -> Directory {
+        Directory { condition: Some(condition), ..self }
+    }
+
+    fn check_condition(&self) -> Result<()> {
+        self.condition.as_ref().map_or(Ok(()), |condition| condition())
     }
 
     /// Where it is.
@@ -63,6 +77,7 @@ impl Directory {
 
 impl Volumes for Directory {
     fn plan(&self, wanted: VolumeDef) -> Result<VolumeDef> {
+        self.check_condition()?;
         let path = self.path_of(&wanted.name);
         if cenote_host::is_hidden(wanted.name.as_str().as_bytes()) {
             return Err(Error::new(

@@ -116,6 +116,7 @@ impl Directory {
     }
 
     fn open_folder(&self) -> Result<OwnedFd> {
+        self.check_condition()?;
         open(self.path(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| {
             Error::system(format!("cannot open directory '{}'", self.path().display()), &e.into())
         })

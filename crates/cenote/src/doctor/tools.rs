@@ -4,7 +4,7 @@ use super::{Finding, Weight};
 use cenote_engine::{Layout, definitions, driver, needs};
 use cenote_host::Host;
 use cenote_model::PoolKind;
-use needs::{Need, needs};
+use needs::{Importance, Need, needs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ pub(super) fn findings(types: &[Type]) -> Vec<Finding> {
             }
             let entry = packages.entry(package).or_insert((Vec::new(), Weight::Hint));
             entry.0.push(format!("{} (type {}: {})", need.what, known.kind, need.purpose));
-            if known.is_known && known.is_used {
+            if known.is_known && known.is_used && need.importance != Importance::Rare {
                 entry.1 = Weight::Warning;
             }
         }

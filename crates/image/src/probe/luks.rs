@@ -1,6 +1,7 @@
 //! LUKS on a raw image, after the LUKS1 and LUKS2 on-disk format specifications.
 
-use super::{Facts, bytes::Bytes};
+use super::Facts;
+use crate::bytes::Bytes;
 use crate::{ReadAt, read_full_at};
 use cenote_model::encryption::EncryptionFormat;
 use cenote_model::format::ImageFormat;

@@ -1,14 +1,13 @@
 //! What an image is, from its header.
 
-mod bytes;
 mod luks;
 mod others;
 mod qcow;
 mod vhd;
 mod vmdk;
 
+use crate::bytes::Bytes;
 use crate::{ReadAt, read_full_at};
-use bytes::Bytes;
 use cenote_model::encryption::EncryptionFormat;
 use cenote_model::format::{ImageFeature, ImageFormat};
 use std::io;

@@ -1,6 +1,7 @@
 //! Formats whose header says little.
 
-use super::{BackingName, Facts, bytes::Bytes, read_name};
+use super::{BackingName, Facts, read_name};
+use crate::bytes::Bytes;
 use crate::{ReadAt, read_full_at};
 use cenote_model::format::ImageFormat;
 use std::io;

@@ -1,6 +1,7 @@
 //! qcow and qcow2, after QEMU's docs/interop/qcow2.rst.
 
-use super::{BackingName, Facts, bytes::Bytes, read_name};
+use super::{BackingName, Facts, read_name};
+use crate::bytes::Bytes;
 use crate::qcow2::{
     COMPATIBLE_LAZY_REFCOUNTS, EXTENSION_BACKING_FORMAT, EXTENSION_DATA_FILE, EXTENSION_END,
     INCOMPATIBLE_DATA_FILE, INCOMPATIBLE_EXTENDED_L2, V2_HEADER,

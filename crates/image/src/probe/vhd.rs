@@ -1,6 +1,7 @@
 //! Virtual PC's format (vpc) and its successor VHDX (vhd), after Microsoft's specifications.
 
-use super::{BackingName, Facts, bytes::Bytes};
+use super::{BackingName, Facts};
+use crate::bytes::Bytes;
 use crate::{ReadAt, read_full_at};
 use cenote_model::format::ImageFormat;
 use std::io;

@@ -1,6 +1,7 @@
 //! VMDK, after VMware's "Virtual Disk Format 5.0": sparse extents, and descriptors that name extents.
 
-use super::{BackingName, Facts, bytes::Bytes};
+use super::{BackingName, Facts};
+use crate::bytes::Bytes;
 use crate::{ReadAt, read_full_at};
 use cenote_model::format::ImageFormat;
 use std::io;
