@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod disk;
 mod fs;
+mod iscsi;
 mod logical;
 mod netfs;
+mod scsi;
 mod vstorage;
 mod zfs;
 

@@ -14,12 +14,15 @@ pub mod directory;
 pub mod disk;
 mod error;
 mod fs;
+pub mod iscsi;
 pub mod logical;
 mod mount;
+mod mpath;
 pub mod needs;
 pub mod netfs;
 mod permissions;
 mod qemu_img;
+mod scsi;
 mod secrets;
 mod vstorage;
 pub mod zfs;
@@ -65,7 +68,18 @@ pub struct Environment {
 
 /// All types of pool that there are, one line each.
 pub fn drivers() -> &'static [Driver] {
-    &[dir::DRIVER, fs::DRIVER, netfs::DRIVER, logical::DRIVER, disk::DRIVER, zfs::DRIVER, vstorage::DRIVER]
+    &[
+        dir::DRIVER,
+        fs::DRIVER,
+        netfs::DRIVER,
+        logical::DRIVER,
+        disk::DRIVER,
+        iscsi::DRIVER,
+        scsi::DRIVER,
+        mpath::DRIVER,
+        zfs::DRIVER,
+        vstorage::DRIVER,
+    ]
 }
 
 /// The driver of this type, if there is one.
@@ -97,6 +111,12 @@ pub struct Earlier<'e> {
 pub trait Pool: Send + Sync {
     /// Whether the host has it active.
     fn is_active(&self) -> Result<bool>;
+
+    /// The definition with what it leaves open, as it has to be remembered while the pool is active. It is asked for before
+    /// the pool starts; `None` if there is nothing to fill in.
+    fn resolve(&self) -> Result<Option<PoolDef>> {
+        Ok(None)
+    }
 
     /// Makes it active.
     fn start(&self, job: &Job) -> Result<()>;

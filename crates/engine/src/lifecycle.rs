@@ -371,14 +371,21 @@ impl Engine {
 
     /// Builds if asked to, starts, reads the volumes. If that fails, the pool is as it was before.
     fn bring_up(&self, entry: &Arc<PoolEntry>, build: BuildFirst) -> Result<()> {
-        let visit = self.visit_inactive(entry).inspect_err(|_| self.settle(entry))?;
+        let mut visit = self.visit_inactive(entry).inspect_err(|_| self.settle(entry))?;
         let mut undo = Undo::new();
         undo.push(|| self.settle(entry));
-        let (visit, job) = (&visit, &visit.job(&self.jobs, format!("starting pool '{}'", entry.name()))?);
         if let BuildFirst::Yes(overwrite) = build {
-            self.build(entry, visit, overwrite)?;
-            visit.goes_on(job);
+            self.build(entry, &visit, overwrite)?;
         }
+        if let Some(resolved) = visit.resolve()? {
+            entry.change(|state| {
+                let before = std::mem::replace(&mut state.def, resolved);
+                // The definition itself stays as it is.
+                state.next.get_or_insert(before);
+            });
+            visit = self.visit_inactive(entry)?;
+        }
+        let (visit, job) = (&visit, &visit.job(&self.jobs, format!("starting pool '{}'", entry.name()))?);
         // Noted before it is done, so that what a daemon that is killed has started is found again.
         let def = entry.with(|state| state.def.clone());
         state::save_active(self.system(), &self.layout, &def)?;

@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod attributes;
+mod device_mapper;
 mod mounts;
 mod new_file;
 mod private_dir;
@@ -17,6 +18,7 @@ mod undo;
 mod unsynced;
 mod watched_folder;
 
+pub use device_mapper::{DeviceMapper, MappedDevice};
 pub use mounts::{Mount, file_behind, mount_at, mounts};
 pub use new_file::{NewFile, is_hidden, sweep};
 pub use private_dir::create_private_dir;
@@ -30,19 +32,20 @@ pub use undo::Undo;
 pub use unsynced::{Unsynced, sync_folder};
 pub use watched_folder::{FolderChange, WatchedFolder};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// This machine: where its tools are found, and what state is kept on. Tests have another one.
 #[derive(Clone)]
 pub struct Host {
     tools: Option<Vec<PathBuf>>,
+    sysfs: PathBuf,
     system: Arc<dyn System>,
 }
 
 impl Default for Host {
     fn default() -> Host {
-        Host { tools: None, system: Arc::new(system::ThisSystem) }
+        Host { tools: None, sysfs: "/sys".into(), system: Arc::new(system::ThisSystem) }
     }
 }
 
@@ -59,7 +62,17 @@ impl Host {
 
     /// A machine that is made up, on which there are no tools.
     pub fn made_up(system: Arc<dyn System>) -> Host {
-        Host { tools: Some(Vec::new()), system }
+        Host { tools: Some(Vec::new()), system, ..Host::default() }
+    }
+
+    /// The same machine with another tree of devices.
+    pub fn with_sysfs(self, sysfs: PathBuf) -> Host {
+        Host { sysfs, ..self }
+    }
+
+    /// Where the kernel shows its devices.
+    pub fn sysfs(&self) -> &Path {
+        &self.sysfs
     }
 
     /// Its files and threads.

@@ -1,5 +1,6 @@
 //! The block family: pools whose volumes are devices.
 
+pub(crate) mod luns;
 mod signature;
 
 pub(crate) use signature::{check_all_empty, erase};

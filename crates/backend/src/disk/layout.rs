@@ -67,6 +67,14 @@ pub fn of_parted(printed: &str, device: &str) -> Result<Option<Layout>> {
     Ok(Some(layout))
 }
 
+/// The bytes of a cylinder, in what `parted -sm DEVICE unit cyl print` prints: in the third line are cylinders, heads and
+/// sectors of 512 bytes.
+pub fn cylinder(printed: &str) -> Option<u64> {
+    let mut numbers = printed.lines().nth(2)?.split(':').skip(1).map(|number| number.parse::<u64>().ok());
+    let (heads, sectors) = (numbers.next()??, numbers.next()??);
+    heads.checked_mul(sectors)?.checked_mul(512).filter(|bytes| *bytes > 0)
+}
+
 fn table(label: &str) -> Option<PartitionTable> {
     match label {
         // A file system on the whole disk.
@@ -115,9 +123,12 @@ impl Layout {
 
     /// The number that a new partition gets.
     pub fn next_number(&self, role: Role) -> u32 {
-        let is_free = |number: &u32| self.partitions.iter().all(|partition| partition.number != *number);
         let from = if role == Role::Logical { 5 } else { 1 };
-        (from..).find(is_free).unwrap_or(from)
+        // The map itself, and the whole disk.
+        let is_reserved =
+            |number| matches!((self.table, number), (PartitionTable::Mac, 1) | (PartitionTable::Sun, 3));
+        let is_taken = |number| self.partitions.iter().any(|partition| partition.number == number);
+        (from..).find(|number| !is_reserved(*number) && !is_taken(*number)).unwrap_or(from)
     }
 
     /// The smallest place for so many bytes, which begins at a multiple of `align`.
@@ -175,11 +186,19 @@ mod tests {
     }
 
     #[test]
+    fn cylinders() {
+        let printed = "CYL;\n/dev/sda:8191cyl:file:512:512:sun::;\n8192:4:32:65.5kB;\n";
+        assert_eq!(cylinder(printed), Some(65536));
+        assert_eq!(cylinder("CYL;\nx\n8192:0:32:0B;\n"), None);
+        assert_eq!(cylinder("CYL;\n"), None);
+    }
+
+    #[test]
     fn the_next_partition() {
         let mut dos = of_parted(include_str!("../../tests/golden/parted-msdos"), DISK).unwrap().unwrap();
         assert_eq!((dos.next_role().unwrap(), dos.next_number(Role::Primary)), (Role::Primary, 3));
         assert_eq!(dos.next_number(Role::Logical), 6);
-        assert_eq!(dos.place(Role::Primary, 512, 1 << 20).unwrap(), 12 << 20..(12 << 20) + 512);
+        assert_eq!(dos.place(Role::Primary, 512, 1 << 20).unwrap(), 11 << 20..(11 << 20) + 512);
         assert!(dos.place(Role::Primary, 100 << 20, 1 << 20).is_err());
         assert!(dos.place(Role::Primary, u64::MAX, 1 << 20).is_err());
         let copy = dos.partitions[0].clone();

@@ -67,6 +67,19 @@ impl Disk {
         parted.args(commands.concat()).run(job)
     }
 
+    /// What partitions begin at multiples of, in bytes, and what their lengths are multiples of.
+    fn granularity(&self, table: PartitionTable, job: &Job) -> Result<(u64, u64)> {
+        if !matches!(table, PartitionTable::Sun | PartitionTable::Dvh | PartitionTable::Pc98) {
+            return Ok((ALIGNMENT, SECTOR));
+        }
+        // These count in cylinders.
+        let parted = self.environment.host.tool("parted").map_err(error::tool)?;
+        let parted = parted.args(["--script", "--machine", "--", &self.device, "unit", "cyl", "print"]);
+        let printed = parted.run(job).map_err(error::tool)?;
+        let cylinder = layout::cylinder(&String::from_utf8_lossy(&printed)).unwrap_or(ALIGNMENT);
+        Ok((cylinder, cylinder))
+    }
+
     fn must_exist(&self) -> Result<()> {
         match Path::new(&self.device).exists() {
             true => Ok(()),
@@ -208,6 +221,17 @@ impl Pool for Disk {
         }
     }
 
+    /// A pool without a format has that of the disk.
+    fn resolve(&self) -> Result<Option<PoolDef>> {
+        if self.wanted != PartitionTable::Unknown {
+            return Ok(None);
+        }
+        let table = self.layout(&block::look("looking at a disk"))?.table;
+        let mut def = self.def.clone();
+        def.source.format = Some(SourceFormat::PartitionTable(table));
+        Ok(Some(def))
+    }
+
     fn start(&self, job: &Job) -> Result<()> {
         let layout = self.layout(job)?;
         self.tell_kernel(&layout, job);
@@ -310,8 +334,9 @@ impl Volumes for Disk {
         let capacity = planned.capacity.unwrap_or(0);
         let header = if planned.encryption.is_some() { LUKS_HEADER } else { 0 };
         let length = capacity.saturating_add(header).max(1);
-        let length = length.checked_next_multiple_of(SECTOR).unwrap_or(length);
-        let place = layout.place(role, length, ALIGNMENT)?;
+        let (align, unit) = self.granularity(layout.table, job)?;
+        let length = length.checked_next_multiple_of(unit).unwrap_or(length);
+        let place = layout.place(role, length, align)?;
         let (start, end) = (format!("{}B", place.start), format!("{}B", place.end - 1));
         let format = wanted_format(planned);
         let mut make = vec!["mkpart"];

@@ -1,0 +1,238 @@
+//! iscsiadm(8): what this machine knows of targets, and logging in and out.
+
+use super::session::Portal;
+use crate::{block, error};
+use cenote_host::{Host, NewFile, SecretValue, ToolError, Undo};
+use cenote_model::{Code, Error, Job, Result};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Where iscsiadm keeps what it knows of targets, on one distribution and on others.
+const RECORDS: [&str; 2] = ["/etc/iscsi/nodes", "/var/lib/iscsi/nodes"];
+
+/// There is such a session already.
+const SESSION_EXISTS: i32 = 15;
+/// There is no such record, session, or target.
+const NOTHING_FOUND: i32 = 21;
+
+/// How this machine logs in to a target at one of its portals.
+pub(super) struct Login<'l> {
+    pub(super) target: &'l str,
+    pub(super) portal: &'l Portal,
+    /// The interface with the name by which it logs in; the machine's own if this is nothing.
+    pub(super) interface: Option<&'l str>,
+    /// A user's name and password, for CHAP.
+    pub(super) user: Option<(&'l str, &'l SecretValue)>,
+}
+
+fn iscsiadm(host: &Host, args: &[&str], job: &Job) -> Result<Vec<u8>, ToolError> {
+    host.tool("iscsiadm")?.args(args).run(job)
+}
+
+fn code(error: &ToolError) -> Option<i32> {
+    match error {
+        ToolError::Failed { status, .. } => status.code(),
+        _ => None,
+    }
+}
+
+impl Login<'_> {
+    /// Makes a record of the target, and logs in, unless that has been done.
+    pub(super) fn log_in(&self, host: &Host, job: &Job) -> Result<()> {
+        let mut undo = Undo::new();
+        match self.node(host, &[], job) {
+            Ok(_) => {}
+            Err(e) if code(&e) == Some(NOTHING_FOUND) => {
+                self.node(host, &["--op", "new"], job).map_err(error::tool)?;
+                undo.push(|| {
+                    let job = block::look("undoing a login");
+                    drop(self.node(host, &["--op", "delete"], &job));
+                });
+            }
+            Err(other) => return Err(error::tool(other)),
+        }
+        if let Some((name, password)) = self.user {
+            let set = |setting: &str, value: &str| {
+                self.node(host, &["--op", "update", "--name", setting, "--value", value], job)
+                    .map_err(error::tool)
+            };
+            set("node.session.auth.authmethod", "CHAP")?;
+            set("node.session.auth.username", name)?;
+            self.set_password(password)?;
+        }
+        match self.node(host, &["--login"], job) {
+            Ok(_) => {}
+            Err(e) if code(&e) == Some(SESSION_EXISTS) => {}
+            Err(other) => return Err(error::tool(other)),
+        }
+        undo.disarm();
+        Ok(())
+    }
+
+    fn node(&self, host: &Host, more: &[&str], job: &Job) -> Result<Vec<u8>, ToolError> {
+        let portal = self.portal.to_string();
+        let mut args = vec!["--mode", "node", "--targetname", self.target, "--portal", &portal];
+        if let Some(interface) = self.interface {
+            args.extend(["--interface", interface]);
+        }
+        args.extend(more);
+        iscsiadm(host, &args, job)
+    }
+
+    /// Puts the password into the record. iscsiadm would take it as an argument, which every user of the machine can read.
+    fn set_password(&self, password: &SecretValue) -> Result<()> {
+        let record = RECORDS.iter().find_map(|folder| self.record(Path::new(folder))).ok_or_else(|| {
+            Error::new(
+                Code::Internal,
+                format!(
+                    "iscsiadm has kept no record of target '{}' in {}",
+                    self.target,
+                    RECORDS.join(" or ")
+                ),
+            )
+        })?;
+        let failed = |e| Error::system(format!("cannot change '{}'", record.display()), &e);
+        let text = fs::read_to_string(&record).map_err(failed)?;
+        let changed = with_password(&text, password)?;
+        let folder = record.parent().unwrap_or(Path::new("/"));
+        let new = NewFile::create_hidden(folder).map_err(failed)?;
+        new.file().write_all(changed.as_bytes()).map_err(failed)?;
+        // It is its owner's alone, as iscsiadm makes them.
+        new.path().map_or(Ok(()), |hidden| fs::rename(hidden, &record)).map_err(failed)
+    }
+
+    /// The file with the record: of its own folder, one for each interface, or in old versions the only one.
+    fn record(&self, folder: &Path) -> Option<PathBuf> {
+        let name = format!("{},{}", self.portal.host, self.portal.port);
+        let entries = fs::read_dir(folder.join(self.target)).ok()?.flatten();
+        let is_meant = |entry: &fs::DirEntry| {
+            let found = entry.file_name();
+            found
+                .to_str()
+                .and_then(|found| found.strip_prefix(&name))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+        };
+        let found = entries.into_iter().find(is_meant)?.path();
+        match found.is_dir() {
+            true => Some(found.join(self.interface.unwrap_or("default"))).filter(|file| file.exists()),
+            false => Some(found),
+        }
+    }
+}
+
+/// A record with this password in the place of another, or of none.
+fn with_password(record: &str, password: &SecretValue) -> Result<Zeroizing<String>> {
+    const SETTING: &str = "node.session.auth.password";
+    let password = std::str::from_utf8(password.expose()).ok().filter(|text| !text.contains(['\n', '\0']));
+    let password = password.ok_or_else(|| {
+        Error::new(Code::InvalidSecret, "the secret's value is no password: it is more than a line of text")
+    })?;
+    let mut changed = Zeroizing::new(String::with_capacity(record.len() + password.len() + 64));
+    let is_other = |line: &&str| !line.starts_with(SETTING);
+    let is_end = |line: &str| line.starts_with("# END RECORD");
+    for line in record.lines().filter(is_other).filter(|line| !is_end(line)) {
+        changed.push_str(line);
+        changed.push('\n');
+    }
+    for part in [SETTING, " = ", password, "\n"] {
+        changed.push_str(part);
+    }
+    if record.lines().any(is_end) {
+        changed.push_str("# END RECORD\n");
+    }
+    Ok(changed)
+}
+
+/// Ends a session.
+pub(super) fn log_out(host: &Host, session: u32, job: &Job) -> Result<()> {
+    let number = session.to_string();
+    match iscsiadm(host, &["--mode", "session", "--sid", &number, "--logout"], job) {
+        Ok(_) => Ok(()),
+        Err(e) if code(&e) == Some(NOTHING_FOUND) => Ok(()),
+        Err(other) => Err(error::tool(other)),
+    }
+}
+
+/// The interface by which this machine logs in under this name, if there is one.
+pub(super) fn find_interface(host: &Host, initiator: &str, job: &Job) -> Result<Option<String>> {
+    let printed = iscsiadm(host, &["--mode", "iface"], job).map_err(error::tool)?;
+    Ok(interfaces(&String::from_utf8_lossy(&printed))
+        .find(|(_, name)| *name == initiator)
+        .map(|(interface, _)| interface.to_owned()))
+}
+
+/// The same; one is made if there is none.
+pub(super) fn interface(host: &Host, initiator: &str, job: &Job) -> Result<String> {
+    if let Some(found) = find_interface(host, initiator, job)? {
+        return Ok(found);
+    }
+    let mut hasher = DefaultHasher::new();
+    initiator.hash(&mut hasher);
+    let interface = format!("cenote-{:08x}", hasher.finish() as u32);
+    let run = |more: &[&str], job: &Job| {
+        let args = [&["--mode", "iface", "--interface", &interface][..], more].concat();
+        iscsiadm(host, &args, job).map_err(error::tool)
+    };
+    run(&["--op", "new"], job)?;
+    let mut undo = Undo::new();
+    undo.push(|| drop(run(&["--op", "delete"], &block::look("undoing an interface"))));
+    run(&["--op", "update", "--name", "iface.initiatorname", "--value", initiator], job)?;
+    undo.disarm();
+    Ok(interface)
+}
+
+/// The targets at a portal.
+pub(super) fn discover(
+    host: &Host,
+    portal: &Portal,
+    interface: Option<&str>,
+    job: &Job,
+) -> Result<Vec<String>> {
+    let portal = portal.to_string();
+    let mut args = vec!["--mode", "discovery", "--type", "sendtargets", "--portal", &portal];
+    args.extend(["--op", "nonpersistent"]);
+    if let Some(interface) = interface {
+        args.extend(["--interface", interface]);
+    }
+    match iscsiadm(host, &args, job) {
+        Ok(printed) => Ok(super::targets(&String::from_utf8_lossy(&printed))),
+        Err(e) if code(&e) == Some(NOTHING_FOUND) => Ok(Vec::new()),
+        Err(other) => Err(error::tool(other)),
+    }
+}
+
+/// The interfaces that `iscsiadm --mode iface` prints, each with the initiator's name, which is the last of five fields.
+pub(super) fn interfaces(printed: &str) -> impl Iterator<Item = (&str, &str)> {
+    printed.lines().filter_map(|line| {
+        let (interface, fields) = line.split_once(' ')?;
+        Some((interface, fields.splitn(5, ',').nth(4)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_as_iscsiadm_prints_them() {
+        let golden = include_str!("../../tests/golden/iscsiadm-iface");
+        let found: Vec<_> = interfaces(golden).collect();
+        assert_eq!(found, [("default", "<empty>"), ("iser", "<empty>")]);
+        let own = "cenote-1 tcp,<empty>,<empty>,<empty>,iqn.2026-01.test:a,b\nnonsense\nx y,z\n";
+        assert_eq!(interfaces(own).collect::<Vec<_>>(), [("cenote-1", "iqn.2026-01.test:a,b")]);
+    }
+
+    #[test]
+    fn a_password_in_a_record() {
+        let record = "# BEGIN RECORD 2.1.8\nnode.name = t\nnode.session.auth.password = old\n# END RECORD\n";
+        let password = SecretValue::copy_of(b"new one");
+        let expected =
+            "# BEGIN RECORD 2.1.8\nnode.name = t\nnode.session.auth.password = new one\n# END RECORD\n";
+        assert_eq!(with_password(record, &password).unwrap().as_str(), expected);
+        let two_lines = SecretValue::copy_of(b"a\nnode.startup = automatic");
+        assert_eq!(with_password(record, &two_lines).unwrap_err().code, Code::InvalidSecret);
+    }
+}

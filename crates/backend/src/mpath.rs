@@ -1,0 +1,70 @@
+//! `mpath`: the multipath devices of this machine.
+
+use crate::block::{self, Devices};
+use crate::{Content, Driver, Earlier, Environment, Found, Pool};
+use cenote_host::DeviceMapper;
+use cenote_model::pool::Usage;
+use cenote_model::{Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) const DRIVER: Driver =
+    Driver { kind: PoolKind::Mpath, is_supported: |_| true, open, find_sources: None };
+
+struct Multipath {
+    environment: Environment,
+}
+
+fn open(_def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
+    Ok(Box::new(Multipath { environment: environment.clone() }))
+}
+
+impl Pool for Multipath {
+    fn is_active(&self) -> Result<bool> {
+        Ok(Path::new("/dev/mapper").exists())
+    }
+
+    fn start(&self, _job: &Job) -> Result<()> {
+        Ok(())
+    }
+
+    fn stop(&self, _job: &Job) -> Result<()> {
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        _earlier: Option<Earlier<'_>>,
+        found: &mut dyn FnMut(Arc<VolumeDef>),
+        job: &Job,
+    ) -> Result<Found> {
+        block::settle(&self.environment, job);
+        let failed = |e| Error::system("cannot ask the device mapper for multipath devices", &e);
+        let mapper = DeviceMapper::open().map_err(failed)?;
+        let devices =
+            mapper.map_or(Ok(Vec::new()), |mapper| mapper.devices_of("multipath")).map_err(failed)?;
+        let mut usage = Usage::default();
+        for device in devices {
+            let path = format!("/dev/mapper/{}", device.name);
+            let Ok(name) = Name::volume(format!("dm-{}", device.minor)) else { continue };
+            let mut volume = block::volume(name, path.clone(), path);
+            // One whose paths have all failed must not hide the others.
+            if !block::describe(&mut volume).unwrap_or(false) {
+                continue;
+            }
+            usage.capacity += volume.capacity.unwrap_or(0);
+            usage.allocation += volume.allocation.unwrap_or(0);
+            found(Arc::new(volume));
+            job.advance(1)?;
+        }
+        Ok(Found { usage, permissions: None, free_extents: Vec::new() })
+    }
+
+    fn measure(&self) -> Result<Found> {
+        self.scan(None, &mut |_| (), &block::look("measuring multipath devices"))
+    }
+
+    fn content(&self) -> Option<&dyn Content> {
+        Some(&Devices)
+    }
+}
