@@ -103,12 +103,13 @@ fn life(client: &Client<'_>, pool: &str, number: &str) {
     client.run(&["pool-start", &named]);
     let names = run("sh", &["-c", "cat /sys/class/iscsi_session/*/initiatorname"]);
     assert!(names.contains(INITIATOR), "{names}");
-    run("iscsiadm", &["-m", "discovery", "-t", "sendtargets", "-p", "127.0.0.1:3261"]);
-    run("iscsiadm", &["-m", "node", "-T", &iqn, "-p", "127.0.0.1:3261", "-I", "default", "--login"]);
+    let node = ["-m", "node", "-T", &iqn, "-p", "127.0.0.1:3261", "-I", "default"];
+    run("iscsiadm", &[&node[..], &["-o", "new"]].concat());
+    run("iscsiadm", &[&node[..], &["--login"]].concat());
     assert_eq!(sessions(&iqn), 2);
     client.run(&["pool-destroy", &named]);
     assert_eq!(sessions(&iqn), 1, "that of others stays");
-    run("iscsiadm", &["-m", "node", "-T", &iqn, "-p", "127.0.0.1:3261", "--logout"]);
+    run("iscsiadm", &[&node[..], &["--logout"]].concat());
     client.run(&["pool-undefine", &named]);
 
     // Several portals, one of which answers nobody; then none does; then a target that there is not.
@@ -121,7 +122,7 @@ fn life(client: &Client<'_>, pool: &str, number: &str) {
     client.run(&["pool-undefine", pool]);
     define(client, pool, &iqn, &["name='127.0.0.1' port='3333'"], "");
     let refused = client.fail(&["pool-start", pool]);
-    assert!(refused.contains("iscsiadm") && refused.contains("127.0.0.1"), "{refused}");
+    assert!(refused.contains("cannot reach iSCSI portal '127.0.0.1:3333': Connection refused"), "{refused}");
     client.run(&["pool-undefine", pool]);
     define(client, pool, "iqn.2026-01.test:not-there", &[HERE], "");
     let refused = client.fail(&["pool-start", pool]);

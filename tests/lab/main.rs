@@ -5,7 +5,9 @@
 mod disk;
 mod fs;
 mod iscsi;
+mod lines;
 mod logical;
+mod measure;
 mod netfs;
 mod scsi;
 mod vstorage;
@@ -44,10 +46,14 @@ enum Client<'c> {
 
 impl Client<'_> {
     fn output(&self, args: &[&str]) -> std::process::Output {
-        match self {
+        let started = Instant::now();
+        let output = match self {
             Client::Virsh(daemon) => daemon.virsh(args),
             Client::Cenote(cenote) => cenote.try_run(args),
-        }
+        };
+        // Shown where a test fails.
+        eprintln!("{:6.1} s  {}", started.elapsed().as_secs_f64(), args.join(" "));
+        output
     }
 
     fn run(&self, args: &[&str]) -> String {

@@ -87,7 +87,7 @@ fn life_through_virsh_and_cenote() {
 fn multipath() -> String {
     in_the_lab();
     run("modprobe", &["-a", "dm_multipath", "dm_mod"]);
-    std::fs::write("/etc/multipath.conf", "defaults {\n user_friendly_names yes\n find_multipaths no\n}\n")
+    std::fs::write("/etc/multipath.conf", "defaults {\n user_friendly_names yes\n find_multipaths yes\n}\n")
         .unwrap();
     run("multipath", &[]);
     let started = Instant::now();
@@ -131,8 +131,9 @@ fn life_of_multipath(client: &Client<'_>, pool: &str) {
     let part = format!("{name}1");
     client.run(&["vol-create-as", "parts", &part, "16M"]);
     client.write_and_read("parts", &part);
+    let device = client.run(&["vol-path", &part, "--pool", "parts"]);
     client.run(&["vol-delete", &part, "--pool", "parts"]);
-    assert!(!Path::new(&format!("/dev/mapper/{part}")).exists());
+    assert!(!Path::new(device.trim()).exists());
     client.run(&["pool-destroy", "parts"]);
     client.run(&["pool-delete", "parts"]);
     client.run(&["pool-undefine", "parts"]);
@@ -180,6 +181,7 @@ fn after_reboot() {
     multipath();
     let daemon = crate::after_reboot(STATE);
     let client = Client::Virsh(&daemon);
+    eprintln!("{}", daemon.log());
     assert!(client.has("scsi-rebooted", "unit:0:0:0"), "{}", daemon.log());
     client.write_and_read("scsi-rebooted", "unit:0:0:0");
     assert!(client.run(&["vol-list", "mp-rebooted"]).contains("/dev/mapper/"));

@@ -2,6 +2,7 @@
 
 use crate::{CENOTE, CENOTED, Client, device, in_the_lab};
 use cenote_test_support::{Cenote, Cenoted, run};
+use std::path::Path;
 
 fn define(client: &Client<'_>, name: &str, dataset: &str, devices: &[&str]) {
     let devices: String = devices.iter().map(|path| format!("<device path='{path}'/>")).collect();
@@ -91,4 +92,59 @@ fn life_through_virsh() {
 #[test]
 fn life_through_cenote() {
     life(&Client::Cenote(&Cenote::new(CENOTE)), "tankc");
+}
+
+#[test]
+fn what_is_active_is_found_again_after_the_daemon_is_killed() {
+    in_the_lab();
+    run("modprobe", &["zfs"]);
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Cenoted::start(CENOTED, folder.path());
+    let client = Client::Virsh(&daemon);
+    let one = device("zfs-killed", 128);
+    define(&client, "zkilled", "zkilled", &[&one]);
+    client.run(&["pool-build", "zkilled"]);
+    client.run(&["pool-start", "zkilled"]);
+    client.run(&["vol-create-as", "zkilled", "kept", "8M"]);
+    daemon.kill();
+    let daemon = Cenoted::start(CENOTED, folder.path());
+    let client = Client::Virsh(&daemon);
+    assert!(client.has("zkilled", "kept"));
+    client.write_and_read("zkilled", "kept");
+    client.run(&["pool-destroy", "zkilled"]);
+    client.run(&["pool-start", "zkilled"]);
+    client.run(&["pool-destroy", "zkilled"]);
+    client.run(&["pool-delete", "zkilled"]);
+}
+
+/// The disk that keeps a pool over the lab's reboot, and where the daemon's state is.
+const DISK: &str = "/dev/nvme0n1";
+const STATE: &str = "/var/lib/cenote-zfs";
+
+#[test]
+#[ignore = "one half of a reboot"]
+fn before_reboot() {
+    in_the_lab();
+    run("modprobe", &["zfs"]);
+    // What other tests have left of it.
+    run("wipefs", &["--all", "--quiet", DISK]);
+    let daemon = Cenoted::start(CENOTED, Path::new(STATE));
+    let client = Client::Virsh(&daemon);
+    define(&client, "zrebooted", "zrebooted", &[DISK]);
+    client.run(&["pool-build", "zrebooted"]);
+    client.run(&["pool-start", "zrebooted"]);
+    client.run(&["pool-autostart", "zrebooted"]);
+    client.run(&["vol-create-as", "zrebooted", "kept", "16M"]);
+    client.write_and_read("zrebooted", "kept");
+}
+
+#[test]
+#[ignore = "one half of a reboot"]
+fn after_reboot() {
+    in_the_lab();
+    run("modprobe", &["zfs"]);
+    let daemon = crate::after_reboot(STATE);
+    let client = Client::Virsh(&daemon);
+    assert!(client.has("zrebooted", "kept"), "{}", daemon.log());
+    client.write_and_read("zrebooted", "kept");
 }

@@ -12,8 +12,18 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions --cfg fuzzing";
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-const TARGETS: [&str; 8] =
-    ["xml_pool", "xml_volume", "xml_secret", "xml_sources", "image_probe", "image_names", "wire", "session"];
+const TARGETS: [&str; 10] = [
+    "xml_pool",
+    "xml_volume",
+    "xml_secret",
+    "xml_sources",
+    "image_probe",
+    "image_names",
+    "partitions",
+    "tools",
+    "wire",
+    "session",
+];
 
 /// Runs every target for so many seconds, two at a time.
 pub(crate) fn run(seconds: u32) -> Result<(), String> {
@@ -41,6 +51,9 @@ fn start(target: &str, seconds: u32) -> Result<Child, String> {
     }
     if target == "session" {
         write_sessions(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
+    }
+    if target == "tools" {
+        write_outputs(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
     }
     // A pipe that nobody reads yet would hold it up.
     let log = File::create(log(target)).map_err(|e| format!("{target}: {e}"))?;
@@ -78,6 +91,26 @@ fn write_sessions(corpus: &Path) -> std::io::Result<()> {
             let record = [&[0, procedure, 1, argument.len() as u8][..], &argument].concat();
             std::fs::write(corpus.join(format!("call-{procedure}-{what}")), record)?;
         }
+    }
+    Ok(())
+}
+
+/// What tools have printed, each for its reader: the numbers are those of the target.
+fn write_outputs(corpus: &Path) -> std::io::Result<()> {
+    let golden = root().join("crates/backend/tests/golden");
+    let outputs = [
+        (0, "lvm-fullreport.json"),
+        (1, "lvm-pvs.json"),
+        (2, "zfs-list"),
+        (3, "parted-gpt"),
+        (3, "parted-dvh"),
+        (5, "showmount"),
+        (6, "iscsiadm-discovery"),
+        (7, "mountinfo"),
+    ];
+    for (reader, name) in outputs {
+        let output = [&[reader], std::fs::read(golden.join(name))?.as_slice()].concat();
+        std::fs::write(corpus.join(name), output)?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ usage: cargo xtask COMMAND
 
   test             install what the tests need, then run them all
   setup            install what the tests need
-  lab [NAME]       run the tests that need a kernel of their own, or those named like this, in a machine under QEMU
+  lab [NAME…]      run the tests that need a kernel of their own, or those named like this, in a machine under QEMU
   lab shell        give a prompt in that machine
   lab record       have tools print there what the tests of their parsers read
   fuzz [SECONDS]   run every fuzz target for so long (default: 60)
@@ -30,10 +30,9 @@ fn main() -> ExitCode {
     let result = match args.as_slice() {
         ["test"] => test(),
         ["setup"] => setup::install(),
-        ["lab"] => lab::run(None),
         ["lab", "shell"] => lab::shell(),
         ["lab", "record"] => lab::record(),
-        ["lab", name] => lab::run(Some(name)),
+        ["lab", names @ ..] => lab::run(names),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", seconds] => seconds.parse().map_err(|_| USAGE.to_owned()).and_then(fuzz::run),
         ["bench"] => bench(),
@@ -64,7 +63,7 @@ fn test() -> Result<(), String> {
     run(cargo(&["fmt", "--all", "--check"]))?;
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     run(cargo(&["test", "--workspace"]))?;
-    lab::run(None)?;
+    lab::run(&[])?;
     fuzz::run(60)
 }
 

@@ -124,6 +124,12 @@ pub trait Pool: Send + Sync {
     /// Makes it inactive.
     fn stop(&self, job: &Job) -> Result<()>;
 
+    /// Has the machine look for storage that it does not know yet. It may take long, and is done when somebody asks for a
+    /// refresh.
+    fn discover(&self, _job: &Job) -> Result<()> {
+        Ok(())
+    }
+
     /// Finds its volumes, one by one, in no order.
     fn scan(
         &self,

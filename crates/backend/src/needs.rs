@@ -38,12 +38,19 @@ pub enum What {
     Tool(&'static str),
     /// A library, by the name that it is loaded by.
     Library(&'static str),
+    /// A part of the kernel.
+    Module {
+        /// The module's name.
+        name: &'static str,
+        /// What is in `/sys` while the kernel has it, loaded or built in.
+        sign: &'static str,
+    },
 }
 
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::Tool(name) | What::Library(name) => f.write_str(name),
+            What::Tool(name) | What::Library(name) | What::Module { name, .. } => f.write_str(name),
         }
     }
 }
@@ -54,6 +61,7 @@ impl What {
         match self {
             What::Tool(name) => host.tool(name).is_ok(),
             What::Library(name) => library_folders().any(|folder| Path::new(&folder).join(name).exists()),
+            What::Module { name, sign } => host.sysfs().join(sign).exists() || can_be_loaded(name),
         }
     }
 }
@@ -83,6 +91,21 @@ fn library_folders() -> impl Iterator<Item = String> {
     by_hand.into_iter().chain(usual.flat_map(move |folder| [folder.to_owned(), format!("{folder}/{kind}")]))
 }
 
+/// Whether the running kernel has a module of this name on its disk, or built in.
+fn can_be_loaded(module: &str) -> bool {
+    let kernel = rustix::system::uname();
+    let folder = Path::new("/lib/modules").join(kernel.release().to_string_lossy().as_ref());
+    ["modules.dep", "modules.builtin"].iter().any(|list| {
+        let list = std::fs::read_to_string(folder.join(list)).unwrap_or_default();
+        // `kernel/drivers/md/dm-mod.ko.xz: …`; dashes and underlines are the same.
+        list.lines().any(|line| {
+            let path = line.split(':').next().unwrap_or_default();
+            let file = path.rsplit('/').next().unwrap_or_default();
+            file.split(".ko").next().is_some_and(|stem| stem.replace('-', "_") == module)
+        })
+    })
+}
+
 const fn tool(name: &'static str, purpose: &'static str, debian: &'static str, fedora: &'static str) -> Need {
     Need { what: What::Tool(name), purpose, importance: Importance::Usual, debian, fedora }
 }
@@ -94,6 +117,10 @@ const fn library(
     fedora: &'static str,
 ) -> Need {
     Need { what: What::Library(name), purpose, importance: Importance::Vital, debian, fedora }
+}
+
+const fn module(name: &'static str, sign: &'static str, purpose: &'static str, debian: &'static str) -> Need {
+    Need { what: What::Module { name, sign }, purpose, importance: Importance::Usual, debian, fedora: "" }
 }
 
 const fn vital(need: Need) -> Need {
@@ -143,6 +170,7 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
             const {
                 &[
                     vital(tool("lvm", "volume groups", "lvm2", "lvm2")),
+                    vital(module("dm_mod", "class/misc/device-mapper", "logical volumes", "")),
                     tool(
                         "thin_check",
                         "thin pools",
@@ -157,19 +185,30 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
             const {
                 &[
                     vital(tool("parted", "changing partitions", "parted", "parted")),
+                    rare(tool("dmsetup", "partitions of multipath devices", "dmsetup", "device-mapper")),
                     tool("blkid", "not building over what is there", "util-linux", "util-linux"),
                 ]
             }
         }
         PoolKind::Iscsi => {
-            const { &[vital(tool("iscsiadm", "sessions", "open-iscsi", "iscsi-initiator-utils"))] }
+            const {
+                &[
+                    vital(tool("iscsiadm", "sessions", "open-iscsi", "iscsi-initiator-utils")),
+                    vital(module("iscsi_tcp", "class/iscsi_transport/tcp", "sessions", "")),
+                ]
+            }
         }
         PoolKind::IscsiDirect => {
             const { &[library("libiscsi.so.7", "the protocol", "libiscsi7", "libiscsi")] }
         }
         PoolKind::Scsi => const { &[] },
         PoolKind::Mpath => {
-            const { &[tool("multipathd", "multipath devices", "multipath-tools", "device-mapper-multipath")] }
+            const {
+                &[
+                    tool("multipathd", "multipath devices", "multipath-tools", "device-mapper-multipath"),
+                    module("dm_multipath", "module/dm_multipath", "multipath devices", ""),
+                ]
+            }
         }
         PoolKind::Rbd => {
             const {
@@ -186,6 +225,7 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
                 &[
                     vital(tool("zfs", "datasets", "zfsutils-linux", "")),
                     vital(tool("zpool", "pools", "zfsutils-linux", "")),
+                    vital(module("zfs", "module/zfs", "everything", "zfs-dkms")),
                 ]
             }
         }

@@ -164,7 +164,8 @@ impl Engine {
     pub fn refresh_pool(&self, pool: &PoolRef) -> Result<()> {
         let entry = &self.entry(pool)?;
         let visit = entry.visit(Purpose::Work)?;
-        match self.scan(entry, &visit) {
+        let job = visit.job(&self.jobs, format!("refreshing pool '{}'", entry.name()))?;
+        match visit.discover(&job).and_then(|()| self.scan_as(entry, &visit, &job)) {
             Ok(_) => {
                 self.emit(entry, PoolChange::Refreshed);
                 Ok(())

@@ -1,6 +1,7 @@
 //! One pool: what is known of it, and who is at it.
 
 use crate::Engine;
+use crate::jobs::RunningJob;
 use crate::visits::{Answering, Purpose, Visit, Visits};
 use cenote_backend::{Earlier, Pool};
 use cenote_host::Unsynced;
@@ -477,6 +478,16 @@ impl Engine {
     /// Reads all volumes, and publishes them at once. What changed meanwhile is left as it is. Returns what others did.
     pub(crate) fn scan(&self, entry: &PoolEntry, visit: &Visit) -> Result<Vec<(Name, VolumeChange)>> {
         let job = visit.job(&self.jobs, format!("refreshing pool '{}'", entry.name()))?;
+        self.scan_as(entry, visit, &job)
+    }
+
+    /// The same as a part of a job.
+    pub(crate) fn scan_as(
+        &self,
+        entry: &PoolEntry,
+        visit: &Visit,
+        job: &RunningJob,
+    ) -> Result<Vec<(Name, VolumeChange)>> {
         let (began, started) = (SystemTime::now(), Instant::now());
         let looking = entry.look();
         // Of what is being made or changed nothing is known.
@@ -493,7 +504,7 @@ impl Engine {
             &mut |def| {
                 volumes.insert(def.name.clone(), Volume { def, used: Use::Idle });
             },
-            &job,
+            job,
         );
         let found = found.and_then(|found| job.check().map(|()| found));
         let changes = looking.publish(|state, newer| {

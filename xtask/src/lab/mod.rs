@@ -11,17 +11,23 @@ use std::process::{Command, Stdio};
 /// The part of a test's name that says that it belongs before, or after, the lab's reboot.
 const PARTS: [&str; 2] = ["before_reboot", "after_reboot"];
 
-/// Runs the lab's tests, or those whose name contains this, and says which of them did not pass.
-pub(crate) fn run(filter: Option<&str>) -> Result<(), String> {
+/// What measures is run when it is asked for.
+const MEASURING: &str = "measure::";
+
+/// Runs the lab's tests, or those whose name contains one of these, and says which of them did not pass.
+pub(crate) fn run(filters: &[&str]) -> Result<(), String> {
     let machine = prepare()?;
     let tests = machine.share("lab");
-    let wanted = |name: &String| filter.is_none_or(|filter| name.contains(filter));
+    let wanted = |name: &String| match filters {
+        [] => !name.starts_with(MEASURING),
+        filters => filters.iter().any(|filter| name.contains(filter)),
+    };
     let (parts, whole): (Vec<_>, Vec<_>) = names(&tests)?
         .into_iter()
         .filter(wanted)
         .partition(|name| PARTS.iter().any(|part| name.contains(part)));
     if parts.is_empty() && whole.is_empty() {
-        return Err(format!("no test of the lab is named like '{}'", filter.unwrap_or_default()));
+        return Err(format!("no test of the lab is named like '{}'", filters.join("' or '")));
     }
     let [before, after] =
         PARTS.map(|part| parts.iter().filter(|name| name.contains(part)).cloned().collect());
@@ -54,7 +60,9 @@ pub(crate) fn record() -> Result<(), String> {
 fn script([whole, before, after]: &[Vec<String>; 3]) -> String {
     let tests = |names: &[String]| match names {
         [] => "true".to_owned(),
-        names => format!("/share/lab --exact --include-ignored --test-threads=1 {}", names.join(" ")),
+        names => {
+            format!("/share/lab --exact --include-ignored --test-threads=1 {}", names.join(" "))
+        }
     };
     let reboot = match after.is_empty() {
         true => "exit 0",

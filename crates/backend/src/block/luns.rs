@@ -39,7 +39,7 @@ struct Lun {
 }
 
 /// Has the host look for LUNs, and those that are known for their sizes.
-pub(crate) fn rescan(environment: &Environment, host: u32) -> Result<()> {
+pub(crate) fn discover(environment: &Environment, host: u32) -> Result<()> {
     let sysfs = environment.host.sysfs();
     let scan = sysfs.join(format!("class/scsi_host/host{host}/scan"));
     fs::write(&scan, "- - -").map_err(|e| {

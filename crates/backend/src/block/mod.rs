@@ -1,6 +1,7 @@
 //! The block family: pools whose volumes are devices.
 
 pub(crate) mod luns;
+pub(crate) mod mapped;
 mod signature;
 
 pub(crate) use signature::{check_all_empty, erase};
@@ -19,7 +20,6 @@ use rustix::fs::FileType;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -73,15 +73,6 @@ pub(crate) fn links(target: &str) -> BTreeMap<PathBuf, String> {
     links
 }
 
-/// True for a device of the device mapper.
-pub(crate) fn is_mapped(device: &Path) -> bool {
-    let found = std::fs::metadata(device).ok().filter(|found| found.file_type().is_block_device());
-    found.is_some_and(|found| {
-        let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
-        Path::new(&format!("/sys/dev/block/{major}:{minor}/dm")).exists()
-    })
-}
-
 /// Fills in what the device itself tells. False if there is no device.
 pub(crate) fn describe(volume: &mut VolumeDef) -> Result<bool> {
     let path = local_path(volume)?.to_owned();
@@ -119,15 +110,27 @@ pub(crate) fn look_at(known: &VolumeDef) -> Result<Option<VolumeDef>> {
 
 /// Waits until the device that was made at this path is there.
 pub(crate) fn wait_for(environment: &Environment, path: &str, job: &Job) -> Result<()> {
+    wait_until(environment, path, || Path::new(path).exists(), job)
+}
+
+/// Waits until the device that was made is there, wherever that is.
+pub(crate) fn wait_until(
+    environment: &Environment,
+    device: &str,
+    is_there: impl Fn() -> bool,
+    job: &Job,
+) -> Result<()> {
     settle(environment, job);
     let started = Instant::now();
-    while !Path::new(path).exists() {
+    while !is_there() {
         job.alive();
         job.check()?;
         if started.elapsed() > APPEARING {
             return Err(Error::new(
                 Code::Internal,
-                format!("the device '{path}' was made but does not appear: is udev running?"),
+                format!(
+                    "the device '{device}' was made but does not appear: udev does not run, or the kernel does not know what it is"
+                ),
             ));
         }
         std::thread::sleep(POLL);
@@ -162,7 +165,10 @@ pub(crate) fn create_from(
     volumes.create(planned, options, job)?;
     let mut undo = Undo::new();
     undo.push(|| drop(volumes.delete(planned, &look("undoing a copy"))));
-    fill(environment, planned, source, job)?;
+    // Where it is may be known only now.
+    let path = volumes.probe(&planned.name)?.and_then(|made| made.path);
+    let made = VolumeDef { path: path.or_else(|| planned.path.clone()), ..planned.clone() };
+    fill(environment, &made, source, job)?;
     undo.disarm();
     Ok(())
 }

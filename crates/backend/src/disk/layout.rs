@@ -44,7 +44,7 @@ pub fn of_parted(printed: &str, device: &str) -> Result<Option<Layout>> {
         let (Ok(number), Some(first), Some(last)) = (number.parse(), bytes(first), bytes(last)) else {
             return Err(strange());
         };
-        let range = first..last.checked_add(1).ok_or_else(strange)?;
+        let range = first..last.checked_add(1).filter(|end| first < *end).ok_or_else(strange)?;
         match (*kind, rest) {
             // The first sector is the table's own.
             ("free", []) => layout.free.push((Area::Disk, range.start.max(512)..range.end)),
@@ -97,14 +97,18 @@ fn purpose(file_system: &str) -> Purpose {
 impl Layout {
     /// The whole that can be divided, what data partitions have of it, and what is free.
     pub fn usage(&self) -> cenote_model::pool::Usage {
-        let length = |range: &Range<u64>| range.end - range.start;
+        let total = |ranges: &mut dyn Iterator<Item = &Range<u64>>| {
+            ranges.fold(0u64, |sum, range| sum.saturating_add(range.end - range.start))
+        };
         let ends =
             self.partitions.iter().map(|p| p.bytes.end).chain(self.free.iter().map(|(_, gap)| gap.end));
         let data = self.partitions.iter().filter(|partition| partition.role != Role::Extended);
+        let (mut data, mut free) =
+            (data.map(|partition| &partition.bytes), self.free.iter().map(|(_, gap)| gap));
         cenote_model::pool::Usage {
             capacity: ends.max().unwrap_or(0),
-            allocation: data.map(|partition| length(&partition.bytes)).sum(),
-            available: self.free.iter().map(|(_, gap)| length(gap)).sum(),
+            allocation: total(&mut data),
+            available: total(&mut free),
         }
     }
 

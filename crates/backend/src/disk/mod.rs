@@ -2,8 +2,10 @@
 
 pub mod layout;
 
+use crate::block::mapped::Mapped;
 use crate::block::{self, Devices};
 use crate::content::local_path;
+use crate::permissions::apply;
 use crate::{
     Access, Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes,
     error, needs, qemu_img,
@@ -100,7 +102,10 @@ impl Disk {
         if let Some(table) = read.map_err(|e| error::image(what(), e))? {
             return Ok(Some(table.into()));
         }
-        match self.parted(&[&["print", "free"]], job) {
+        let printed = self.parted(&[&["print", "free"]], job);
+        // parted opens the disk for writing, after which udev has the kernel read its table once more.
+        block::settle(&self.environment, job);
+        match printed {
             Ok(printed) => layout::of_parted(&String::from_utf8_lossy(&printed), &self.device),
             Err(ToolError::Failed { stderr, .. }) if stderr.contains("unrecognised disk label") => Ok(None),
             Err(other) => Err(error::tool(other)),
@@ -127,15 +132,23 @@ impl Disk {
         Ok(layout)
     }
 
-    /// The path of a partition's device. Partitions of disks whose names end in a digit have a `p` before their number;
-    /// on those of the device mapper, which keep their name, others may have one too.
+    fn mapped(&self) -> Option<Mapped> {
+        Mapped::at(Path::new(&self.device), self.environment.host.sysfs())
+    }
+
+    /// The path of a partition's device.
     fn device_of(&self, number: u32) -> PathBuf {
-        let named = Path::new(&self.device);
-        let is_mapped = block::is_mapped(named);
-        let disk = match is_mapped {
-            true => named.to_owned(),
-            false => std::fs::canonicalize(named).unwrap_or_else(|_| named.to_owned()),
-        };
+        let mapped = self.mapped();
+        let partition =
+            mapped.as_ref().and_then(|mapped| mapped.partition(number, self.environment.host.sysfs()));
+        partition.unwrap_or_else(|| self.usual_device_of(number, mapped.is_some()))
+    }
+
+    /// What a partition's device is called. Those of disks whose names end in a digit have a `p` before their number; on
+    /// those of the device mapper, which keep their name, others may have one too.
+    fn usual_device_of(&self, number: u32, is_mapped: bool) -> PathBuf {
+        let named = PathBuf::from(&self.device);
+        let disk = if is_mapped { named } else { std::fs::canonicalize(&named).unwrap_or(named) };
         let disk = disk.display();
         let ends_in_digit = disk.to_string().ends_with(|c: char| c.is_ascii_digit());
         let separator = self.def.source.devices.first().and_then(|device| device.part_separator);
@@ -145,7 +158,7 @@ impl Disk {
 
     /// The name of the volume that a partition is.
     fn name_of(&self, number: u32) -> String {
-        let device = self.device_of(number);
+        let device = self.usual_device_of(number, self.mapped().is_some());
         device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
@@ -204,6 +217,12 @@ impl Disk {
     }
 
     fn remove(&self, number: u32, job: &Job) -> Result<()> {
+        // Of a mapped disk parted would leave the partition's device, or take it away from somebody who uses it.
+        let mapped = self.mapped().and_then(|mapped| mapped.partition(number, self.environment.host.sysfs()));
+        if let Some(device) = mapped {
+            let dmsetup = self.environment.host.tool("dmsetup").map_err(error::tool)?;
+            dmsetup.args(["remove", "--retry"]).arg(&device).run(job).map_err(error::tool)?;
+        }
         self.parted(&[&["rm", &number.to_string()]], job).map_err(error::tool)?;
         block::settle(&self.environment, job);
         Ok(())
@@ -358,12 +377,13 @@ impl Volumes for Disk {
         self.parted(&[&make, &set], job).map_err(error::tool)?;
         let mut undo = Undo::new();
         undo.push(|| drop(self.remove(number, &block::look("undoing a creation"))));
-        let path = local_path(planned)?;
-        block::wait_for(&self.environment, path, job)?;
+        let is_there = || self.device_of(number).exists();
+        block::wait_until(&self.environment, local_path(planned)?, is_there, job)?;
+        let device = self.device_of(number);
         if planned.encryption.is_some() {
-            qemu_img::create(&self.environment, planned, Path::new(path), capacity, options, job)?;
+            qemu_img::create(&self.environment, planned, &device, capacity, options, job)?;
         }
-        block::set_permissions(planned)?;
+        apply(&device, &planned.permissions)?;
         undo.disarm();
         Ok(())
     }

@@ -7,11 +7,16 @@ use cenote_model::{Code, Error, Job, Result};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// Where iscsiadm keeps what it knows of targets, on one distribution and on others.
 const RECORDS: [&str; 2] = ["/etc/iscsi/nodes", "/var/lib/iscsi/nodes"];
+
+/// How long a portal may take to accept a connection.
+const CONNECTING: Duration = Duration::from_secs(10);
 
 /// There is such a session already.
 const SESSION_EXISTS: i32 = 15;
@@ -42,6 +47,10 @@ fn code(error: &ToolError) -> Option<i32> {
 impl Login<'_> {
     /// Makes a record of the target, and logs in, unless that has been done.
     pub(super) fn log_in(&self, host: &Host, job: &Job) -> Result<()> {
+        // iscsiadm tries for minutes. Interfaces may have a network of their own.
+        if self.interface.is_none() {
+            reach(self.portal)?;
+        }
         let mut undo = Undo::new();
         match self.node(host, &[], job) {
             Ok(_) => {}
@@ -123,6 +132,20 @@ impl Login<'_> {
     }
 }
 
+/// Fails if nobody answers at a portal.
+fn reach(portal: &Portal) -> Result<()> {
+    let failed = |e: std::io::Error| Error::system(format!("cannot reach iSCSI portal '{portal}'"), &e);
+    let addresses = (portal.host.as_str(), portal.port).to_socket_addrs().map_err(failed)?;
+    let mut failure = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECTING) {
+            Ok(_) => return Ok(()),
+            Err(e) => failure = e,
+        }
+    }
+    Err(failed(failure))
+}
+
 /// A record with this password in the place of another, or of none.
 fn with_password(record: &str, password: &SecretValue) -> Result<Zeroizing<String>> {
     const SETTING: &str = "node.session.auth.password";
@@ -191,6 +214,9 @@ pub(super) fn discover(
     interface: Option<&str>,
     job: &Job,
 ) -> Result<Vec<String>> {
+    if interface.is_none() {
+        reach(portal)?;
+    }
     let portal = portal.to_string();
     let mut args = vec!["--mode", "discovery", "--type", "sendtargets", "--portal", &portal];
     args.extend(["--op", "nonpersistent"]);

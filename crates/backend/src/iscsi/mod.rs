@@ -155,17 +155,17 @@ impl Pool for Iscsi {
         Ok(())
     }
 
+    fn discover(&self, _job: &Job) -> Result<()> {
+        self.hosts()?.into_iter().try_for_each(|host| luns::discover(&self.environment, host))
+    }
+
     fn scan(
         &self,
         _earlier: Option<Earlier<'_>>,
         found: &mut dyn FnMut(Arc<VolumeDef>),
         job: &Job,
     ) -> Result<Found> {
-        let hosts = self.hosts()?;
-        for host in &hosts {
-            luns::rescan(&self.environment, *host)?;
-        }
-        luns::scan(&self.environment, &hosts, &self.target, Keys::Device, found, job)
+        luns::scan(&self.environment, &self.hosts()?, &self.target, Keys::Device, found, job)
     }
 
     fn measure(&self) -> Result<Found> {

@@ -75,6 +75,10 @@ impl Pool for Scsi {
         }
     }
 
+    fn discover(&self, _job: &Job) -> Result<()> {
+        luns::discover(&self.environment, adapter::must_find(&self.adapter, self.sysfs())?)
+    }
+
     fn scan(
         &self,
         _earlier: Option<Earlier<'_>>,
@@ -82,7 +86,6 @@ impl Pool for Scsi {
         job: &Job,
     ) -> Result<Found> {
         let host = adapter::must_find(&self.adapter, self.sysfs())?;
-        luns::rescan(&self.environment, host)?;
         luns::scan(&self.environment, &[host], &self.target, self.keys(), found, job)
     }
 

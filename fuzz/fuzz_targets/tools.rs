@@ -1,0 +1,21 @@
+//! What tools and the kernel print; the first byte picks the reader.
+#![no_main]
+
+use cenote_backend::disk::layout;
+use cenote_backend::logical::report;
+use cenote_backend::{iscsi, netfs, zfs};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some((first, data)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(data);
+    match first % 8 {
+        0 => drop(report::group(&text)),
+        1 => drop(report::sources(&text)),
+        2 => drop(zfs::Listing::parse(&text, "tank/images")),
+        3 => drop(layout::of_parted(&text, "/dev/loop3").map(|layout| layout.map(|layout| layout.usage()))),
+        4 => drop(layout::cylinder(&text)),
+        5 => drop(netfs::exports(&text).count()),
+        6 => drop(iscsi::targets(&text)),
+        _ => drop(cenote_host::mounts(data)),
+    }
+});
