@@ -93,7 +93,7 @@ fn gpt(client: &Client<'_>, pool: &str, device: &str, prefix: &str) {
     assert!(refused.contains("active") || refused.contains("busy"), "{refused}");
     run("umount", &["/mnt/partition"]);
 
-    // What parted makes behind our back is there after a refresh.
+    // What parted makes behind our back is there after a refresh, if it was not before.
     run("parted", &["-s", device, "mkpart", "other", "80MiB", "90MiB"]);
     client.run(&["pool-refresh", pool]);
     assert!(client.has(pool, &name(5)));
@@ -234,6 +234,10 @@ fn names_that_stay_and_a_killed_daemon() {
     let daemon = Cenoted::start(CENOTED, folder.path());
     let client = Client::Virsh(&daemon);
     client.write_and_read("stable", "sda1");
+    run("parted", &["-s", "/dev/sda", "mkpart", "primary", "80MiB", "90MiB"]);
+    crate::wait_until(|| client.has("stable", "sda2"));
+    run("parted", &["-s", "/dev/sda", "rm", "2"]);
+    crate::wait_until(|| !client.has("stable", "sda2"));
     client.run(&["vol-delete", "sda1", "--pool", "stable"]);
     client.run(&["pool-destroy", "stable"]);
     client.run(&["pool-delete", "stable"]);

@@ -29,6 +29,15 @@ fn in_the_lab() {
     assert!(Path::new("/run/cenote-lab").exists(), "this runs in the lab: cargo xtask lab");
 }
 
+/// Waits until it is so.
+fn wait_until(is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < LONG, "it does not come to be");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// A loop device of this size, in memory.
 fn device(name: &str, mebibytes: u64) -> String {
     in_the_lab();
@@ -71,15 +80,7 @@ impl Client<'_> {
 
     /// Waits until a command does what it should.
     fn eventually(&self, args: &[&str]) {
-        let started = Instant::now();
-        loop {
-            let output = self.output(args);
-            if output.status.success() {
-                return;
-            }
-            assert!(started.elapsed() < LONG, "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        wait_until(|| self.output(args).status.success());
     }
 
     /// Whether a pool lists a volume of this name.

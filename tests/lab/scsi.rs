@@ -1,7 +1,7 @@
 //! SCSI hosts, and devices with several paths.
 
 use crate::{CENOTE, CENOTED, Client, LONG, in_the_lab};
-use cenote_test_support::{Cenote, Cenoted, run};
+use cenote_test_support::{Cenote, Cenoted, run, run_any};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -139,7 +139,7 @@ fn life_of_multipath(client: &Client<'_>, pool: &str) {
     client.run(&["pool-undefine", "parts"]);
 
     // With no device left there is an empty pool.
-    run("multipath", &["-F"]);
+    crate::wait_until(|| run_any("multipath", &["-F"]).status.success());
     client.run(&["pool-refresh", pool]);
     assert!(!client.has(pool, &volume));
     client.run(&["pool-destroy", pool]);

@@ -111,6 +111,8 @@ fn what_is_active_is_found_again_after_the_daemon_is_killed() {
     let client = Client::Virsh(&daemon);
     assert!(client.has("zkilled", "kept"));
     client.write_and_read("zkilled", "kept");
+    run("zfs", &["create", "-V", "8M", "zkilled/by-others"]);
+    crate::wait_until(|| client.has("zkilled", "by-others"));
     client.run(&["pool-destroy", "zkilled"]);
     client.run(&["pool-start", "zkilled"]);
     client.run(&["pool-destroy", "zkilled"]);

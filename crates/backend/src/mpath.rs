@@ -1,10 +1,11 @@
 //! `mpath`: the multipath devices of this machine.
 
 use crate::block::{self, Devices};
-use crate::{Content, Driver, Earlier, Environment, Found, Pool};
+use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch};
 use cenote_host::DeviceMapper;
 use cenote_model::pool::Usage;
 use cenote_model::{Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -66,5 +67,9 @@ impl Pool for Multipath {
 
     fn content(&self) -> Option<&dyn Content> {
         Some(&Devices)
+    }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        block::watch::watch(|event| event.get("DM_UUID").is_some_and(|uuid| uuid.starts_with("mpath-")))
     }
 }

@@ -3,13 +3,14 @@
 use crate::block::{self, Devices};
 use crate::content::local_path;
 use crate::{
-    Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, error, needs,
+    Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, Watch, error, needs,
 };
 use cenote_host::Undo;
 use cenote_model::flags::{CreateOptions, Overwrite};
 use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
+use std::io;
 use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver = Driver {
@@ -215,6 +216,11 @@ impl Pool for Zfs {
 
     fn content(&self) -> Option<&dyn Content> {
         Some(&Devices)
+    }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        let devices = format!("{}/", self.target);
+        block::watch::watch(move |event| block::watch::is_named(event, &devices))
     }
 }
 

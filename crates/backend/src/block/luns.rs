@@ -1,13 +1,14 @@
 //! The LUNs of a SCSI host, as the kernel shows them.
 
 use super::{describe, links, settle, volume};
-use crate::{Environment, Found};
+use crate::{Environment, Found, Watch};
 use cenote_model::pool::Usage;
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,14 @@ pub(crate) fn discover(environment: &Environment, host: u32) -> Result<()> {
         let _ = fs::write(folder.join("rescan"), "1");
     }
     Ok(())
+}
+
+/// Watches the devices of these hosts.
+pub(crate) fn watch(hosts: Vec<u32>) -> io::Result<Option<Box<dyn Watch>>> {
+    super::watch::watch(move |event| {
+        let path = event.get("DEVPATH").unwrap_or_default();
+        hosts.iter().any(|host| path.contains(&format!("/host{host}/")))
+    })
 }
 
 /// Finds the volumes of these hosts, as a pool's scan does. Of a LUN that several hosts reach the first one counts.

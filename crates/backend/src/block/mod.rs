@@ -3,6 +3,7 @@
 pub(crate) mod luns;
 pub(crate) mod mapped;
 mod signature;
+pub(crate) mod watch;
 
 pub(crate) use signature::{check_all_empty, erase};
 

@@ -8,7 +8,7 @@ use crate::content::local_path;
 use crate::permissions::apply;
 use crate::{
     Access, Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes,
-    error, needs, qemu_img,
+    Watch, error, needs, qemu_img,
 };
 use cenote_host::{ToolError, Undo};
 use cenote_image::partitions::{self, Partition, Purpose, Role};
@@ -19,6 +19,7 @@ use cenote_model::volume::{Extent, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use layout::Layout;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -144,11 +145,16 @@ impl Disk {
         partition.unwrap_or_else(|| self.usual_device_of(number, mapped.is_some()))
     }
 
-    /// What a partition's device is called. Those of disks whose names end in a digit have a `p` before their number; on
-    /// those of the device mapper, which keep their name, others may have one too.
-    fn usual_device_of(&self, number: u32, is_mapped: bool) -> PathBuf {
+    /// The disk under the name that its partitions have. Those of the device mapper keep theirs.
+    fn real_disk(&self, is_mapped: bool) -> PathBuf {
         let named = PathBuf::from(&self.device);
-        let disk = if is_mapped { named } else { std::fs::canonicalize(&named).unwrap_or(named) };
+        if is_mapped { named } else { std::fs::canonicalize(&named).unwrap_or(named) }
+    }
+
+    /// What a partition's device is called. Those of disks whose names end in a digit have a `p` before their number; on
+    /// those of the device mapper others may have one too.
+    fn usual_device_of(&self, number: u32, is_mapped: bool) -> PathBuf {
+        let disk = self.real_disk(is_mapped);
         let disk = disk.display();
         let ends_in_digit = disk.to_string().ends_with(|c: char| c.is_ascii_digit());
         let separator = self.def.source.devices.first().and_then(|device| device.part_separator);
@@ -293,6 +299,16 @@ impl Pool for Disk {
 
     fn content(&self) -> Option<&dyn Content> {
         Some(self)
+    }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        let layout = self.layout(&block::look("looking at a disk")).map_err(io::Error::other)?;
+        if !matches!(layout.table, PartitionTable::Gpt | PartitionTable::Dos) {
+            // parted opens the disk for writing when it looks, of which udev tells: that would have no end.
+            return Ok(None);
+        }
+        let disk = self.real_disk(self.mapped().is_some()).display().to_string();
+        block::watch::watch(move |event| block::watch::is_named(event, &disk))
     }
 }
 

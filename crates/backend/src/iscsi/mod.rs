@@ -5,13 +5,14 @@ pub mod session;
 
 use crate::block::luns::{self, Keys};
 use crate::block::{self, Devices};
-use crate::{Content, Driver, Earlier, Environment, Found, Pool, needs};
+use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch, needs};
 use cenote_model::auth::AuthKind;
 use cenote_model::secret::UsageKind;
 use cenote_model::source::{Device, Host as Server, Source};
 use cenote_model::{Code, Error, Job, PoolDef, PoolKind, Result, VolumeDef};
 use initiator::Login;
 use session::{Portal, Session, sessions};
+use std::io;
 use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver = Driver {
@@ -174,6 +175,10 @@ impl Pool for Iscsi {
 
     fn content(&self) -> Option<&dyn Content> {
         Some(&Devices)
+    }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        luns::watch(self.hosts().map_err(io::Error::other)?)
     }
 }
 

@@ -4,16 +4,20 @@ pub mod report;
 
 use crate::block::{self, Devices};
 use crate::content::{self, local_path};
+use crate::permissions::apply;
 use crate::{
-    Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, error, needs, qemu_img,
+    Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, Watch, error, needs,
+    qemu_img,
 };
 use cenote_host::{Host, Undo};
 use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
+use cenote_model::permissions::Permissions;
 use cenote_model::pool::Usage;
 use cenote_model::source::Source;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use report::{Group, Kind, LogicalVolume};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +30,8 @@ pub(crate) const DRIVER: Driver = Driver {
 
 /// What blkid calls a device of a volume group.
 const MEMBER: &str = "LVM2_member";
+/// The mode of a volume where none is asked for.
+const MODE: u32 = 0o600;
 /// The header of a LUKS volume takes this of it.
 const LUKS_HEADER: u64 = 2 << 20;
 
@@ -213,6 +219,11 @@ impl Pool for Logical {
     fn content(&self) -> Option<&dyn Content> {
         Some(self)
     }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        let devices = format!("{}/", self.target);
+        block::watch::watch(move |event| block::watch::is_named(event, &devices))
+    }
 }
 
 impl Construction for Logical {
@@ -271,7 +282,10 @@ impl Volumes for Logical {
             let capacity = planned.capacity.unwrap_or(0);
             qemu_img::create(&self.environment, planned, Path::new(path), capacity, options, job)?;
         }
-        block::set_permissions(planned)?;
+        // Who makes the volume decides who may use it, and not udev's rules.
+        let permissions =
+            Permissions { mode: planned.permissions.mode.or(Some(MODE)), ..planned.permissions.clone() };
+        apply(Path::new(path), &permissions)?;
         undo.disarm();
         Ok(())
     }

@@ -7,9 +7,10 @@ mod vport;
 
 use crate::block::Devices;
 use crate::block::luns::{self, Keys};
-use crate::{Content, Driver, Earlier, Environment, Found, Pool};
+use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch};
 use cenote_model::source::Adapter;
 use cenote_model::{Code, Error, Job, PoolDef, PoolKind, Result, VolumeDef};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,5 +97,10 @@ impl Pool for Scsi {
 
     fn content(&self) -> Option<&dyn Content> {
         Some(&Devices)
+    }
+
+    fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
+        let host = adapter::must_find(&self.adapter, self.sysfs()).map_err(io::Error::other)?;
+        luns::watch(vec![host])
     }
 }
