@@ -64,7 +64,7 @@ fn test() -> Result<(), String> {
     run(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     run(cargo(&["test", "--workspace"]))?;
     lab::run(&[])?;
-    fuzz::run(60)
+    fuzz::run(30)
 }
 
 /// A file in `tests/` that no crate names would be passed over without a word.
