@@ -3,12 +3,13 @@
 
 use cenote_backend::disk::layout;
 use cenote_backend::logical::report;
+use cenote_backend::sheepdog::listing as sheepdog;
 use cenote_backend::{iscsi, netfs, zfs};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((first, data)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(data);
-    match first % 8 {
+    match first % 10 {
         0 => drop(report::group(&text)),
         1 => drop(report::sources(&text)),
         2 => drop(zfs::Listing::parse(&text, "tank/images")),
@@ -16,6 +17,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         4 => drop(layout::cylinder(&text)),
         5 => drop(netfs::exports(&text).count()),
         6 => drop(iscsi::targets(&text)),
+        7 => drop(sheepdog::vdis(&text)),
+        8 => drop(sheepdog::usage(&text)),
         _ => drop(cenote_host::mounts(data)),
     }
 });

@@ -9,8 +9,7 @@ fn define(client: &Client<'_>, pool: &str, table: &str, device: &str, target: &s
         "<pool type='disk'><name>{pool}</name><source><device path='{device}'/><format type='{table}'/></source>\
          <target><path>{target}</path></target></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
 }
 
 /// A loop device with partitions.

@@ -103,8 +103,7 @@ fn an_image_and_options_and_a_killed_daemon() {
              <source><device path='/tmp/image.iso'/></source><target><path>/mnt/image</path></target>\
              <fs:mount_opts><fs:option name='{options}'/></fs:mount_opts></pool>"
         );
-        std::fs::write("/tmp/pool.xml", xml).unwrap();
-        Client::Virsh(&daemon).run(&["pool-define", "/tmp/pool.xml"]);
+        Client::Virsh(&daemon).define(&xml);
     };
     define("sync,bind");
     std::fs::create_dir_all("/mnt/image").unwrap();

@@ -46,8 +46,7 @@ fn define(client: &Client<'_>, pool: &str, iqn: &str, hosts: &[&str], more: &str
         "<pool type='iscsi'><name>{pool}</name><source>{hosts}<device path='{iqn}'/>{more}</source>\
          <target><path>/dev/disk/by-path</path></target></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
 }
 
 const HERE: &str = "name='127.0.0.1'";

@@ -7,8 +7,7 @@ use std::path::Path;
 fn define(client: &Client<'_>, group: &str, devices: &[&str]) {
     let devices: String = devices.iter().map(|path| format!("<device path='{path}'/>")).collect();
     let xml = format!("<pool type='logical'><name>{group}</name><source>{devices}</source></pool>");
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
 }
 
 fn life(client: &Client<'_>, group: &str) {

@@ -72,6 +72,11 @@ impl Client<'_> {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    fn define(&self, xml: &str) {
+        std::fs::write("/tmp/pool.xml", xml).unwrap();
+        self.run(&["pool-define", "/tmp/pool.xml"]);
+    }
+
     fn fail(&self, args: &[&str]) -> String {
         let output = self.output(args);
         assert!(!output.status.success(), "{args:?} did not fail as it should");

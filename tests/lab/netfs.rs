@@ -39,8 +39,7 @@ fn define(client: &Client<'_>, pool: &str, source: &str) -> String {
     let xml = format!(
         "<pool type='netfs'><name>{pool}</name><source>{source}</source><target><path>{target}</path></target></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
     target
 }
 

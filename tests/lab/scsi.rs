@@ -31,8 +31,7 @@ fn define(client: &Client<'_>, pool: &str, adapter: &str, target: &str) {
     let xml = format!(
         "<pool type='scsi'><name>{pool}</name><source>{adapter}</source><target><path>{target}</path></target></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
 }
 
 fn life(client: &Client<'_>, pool: &str) {
@@ -124,8 +123,7 @@ fn life_of_multipath(client: &Client<'_>, pool: &str) {
         "<pool type='disk'><name>parts</name><source><device path='/dev/mapper/{name}' part_separator='no'/>\
          <format type='gpt'/></source><target><path>/dev/mapper</path></target></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
     client.run(&["pool-build", "parts", "--overwrite"]);
     client.run(&["pool-start", "parts"]);
     let part = format!("{name}1");

@@ -21,8 +21,7 @@ fn define(client: &Client<'_>, pool: &str, cluster: &str) {
          <target><path>/mnt/{pool}</path><permissions><mode>0750</mode><owner>0</owner><group>6</group>\
          </permissions></target></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
 }
 
 fn install() {

@@ -9,8 +9,7 @@ fn define(client: &Client<'_>, name: &str, dataset: &str, devices: &[&str]) {
     let xml = format!(
         "<pool type='zfs'><name>{name}</name><source><name>{dataset}</name>{devices}</source></pool>"
     );
-    std::fs::write("/tmp/pool.xml", xml).unwrap();
-    client.run(&["pool-define", "/tmp/pool.xml"]);
+    client.define(&xml);
 }
 
 fn life(client: &Client<'_>, tank: &str) {

@@ -24,6 +24,7 @@ mod permissions;
 mod qemu_img;
 mod scsi;
 mod secrets;
+pub mod sheepdog;
 mod vstorage;
 pub mod zfs;
 
@@ -77,6 +78,7 @@ pub fn drivers() -> &'static [Driver] {
         iscsi::DRIVER,
         scsi::DRIVER,
         mpath::DRIVER,
+        sheepdog::DRIVER,
         zfs::DRIVER,
         vstorage::DRIVER,
     ]

@@ -145,7 +145,7 @@ impl Zfs {
         let key = format!("{}/{}", self.dataset, zvol.name);
         let mut volume = block::volume(name, format!("{}/{}", self.target, zvol.name), key);
         // One whose device udev has not made yet, or does not make (volmode=none), is there all the same.
-        block::describe(&mut volume)?;
+        block::describe_sized(&mut volume, zvol.size)?;
         volume.capacity = Some(zvol.size);
         volume.allocation = Some(zvol.used);
         volume.cluster_size = zvol.block;

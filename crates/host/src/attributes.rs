@@ -1,9 +1,10 @@
 //! Attributes of files beyond mode and owner.
 
 use rustix::fd::AsFd;
-use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{IFlags, XattrFlags, fgetxattr, fsetxattr, getxattr, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 use std::io;
+use std::path::Path;
 
 const LABEL: &str = "security.selinux";
 /// Labels are short; a longer one is none.
@@ -11,8 +12,17 @@ const MAX_LABEL: usize = 4096;
 
 /// The security label of an open file, if it has one.
 pub fn label(file: impl AsFd) -> io::Result<Option<String>> {
+    read_label(|value| fgetxattr(file, LABEL, value))
+}
+
+/// The security label of what is at a path, if it has one, without opening it.
+pub fn label_at(path: &Path) -> io::Result<Option<String>> {
+    read_label(|value| getxattr(path, LABEL, value))
+}
+
+fn read_label(read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> io::Result<Option<String>> {
     let mut value = [0u8; MAX_LABEL];
-    match fgetxattr(file, LABEL, &mut value) {
+    match read(&mut value) {
         Ok(length) => {
             let text = String::from_utf8_lossy(&value[..length]);
             Ok(Some(text.trim_end_matches('\0').to_owned()).filter(|text| !text.is_empty()))

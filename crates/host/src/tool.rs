@@ -7,7 +7,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,6 +59,7 @@ pub struct Tool {
     path: PathBuf,
     args: Vec<OsString>,
     secrets: Vec<File>,
+    input: Option<File>,
 }
 
 /// File descriptors that a child shall inherit are inheritable for the moment of its start; no other child may be
@@ -67,7 +68,7 @@ static STARTING: Mutex<()> = Mutex::new(());
 
 impl Tool {
     pub(crate) fn at(name: &'static str, path: PathBuf) -> Tool {
-        Tool { name, path, args: Vec::new(), secrets: Vec::new() }
+        Tool { name, path, args: Vec::new(), secrets: Vec::new(), input: None }
     }
 
     /// Adds an argument.
@@ -89,6 +90,15 @@ impl Tool {
         let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
         self.secrets.push(memory);
         Ok(path)
+    }
+
+    /// Gives the tool something to read.
+    pub fn input(mut self, bytes: &[u8]) -> io::Result<Tool> {
+        let mut memory = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+        memory.write_all(bytes)?;
+        memory.rewind()?;
+        self.input = Some(memory);
+        Ok(self)
     }
 
     /// Runs it to its end and returns what it printed. It is killed if the job shall stop.
@@ -122,7 +132,7 @@ impl Tool {
         command
             .args(&self.args)
             .env("LC_ALL", "C")
-            .stdin(Stdio::null())
+            .stdin(self.input.as_ref().map_or(Ok(Stdio::null()), |input| input.try_clone().map(Stdio::from))?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         tie(&mut command);
@@ -213,6 +223,12 @@ mod tests {
         assert!(error.to_string().ends_with("exit status: 3: reason"), "{error}");
         let error = Host::new().tool("no-such-tool").err().unwrap();
         assert_eq!(error.to_string(), "unable to find no-such-tool: it is not installed");
+    }
+
+    #[test]
+    fn what_it_is_given_to_read() {
+        let job = Job::new(0, "test");
+        assert_eq!(sh("wc -c").input(&[7; 100_000]).unwrap().run(&job).unwrap(), b"100000\n");
     }
 
     #[test]

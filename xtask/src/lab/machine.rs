@@ -130,8 +130,8 @@ impl Machine {
             format!("file={file},if=none,id={id},format=raw,discard=unmap,file.locking=off")
         };
         qemu.args(["-drive", &drive("n0", file(NVME.0)), "-device", "nvme,drive=n0,serial=lab-nvme"]);
-        // The first is one of few addresses, so that looking for devices is quick.
-        qemu.args(["-device", "pvscsi,id=one", "-device", "virtio-scsi-pci,id=two"]);
+        // Hosts of few addresses, so that looking for devices is quick; of one kind, so that disks get their names in order.
+        qemu.args(["-device", "pvscsi,id=one", "-device", "pvscsi,id=two"]);
         qemu.args(["-drive", &drive("s0", file(SCSI.0))]);
         qemu.args(["-device", "scsi-hd,bus=one.0,drive=s0,serial=lab-scsi,wwn=0x5000000000000001"]);
         for path in ["p0", "p1"] {

@@ -16,7 +16,9 @@ const MEASURING: &str = "measure::";
 
 /// Runs the lab's tests, or those whose name contains one of these, and says which of them did not pass.
 pub(crate) fn run(filters: &[&str]) -> Result<(), String> {
-    let machine = prepare()?;
+    // What is measured is what people run.
+    let is_measured = filters.iter().any(|filter| MEASURING.starts_with(filter));
+    let machine = prepare(if is_measured { Build::Release } else { Build::Debug })?;
     let tests = machine.share("lab");
     let wanted = |name: &String| match filters {
         [] => !name.starts_with(MEASURING),
@@ -32,6 +34,9 @@ pub(crate) fn run(filters: &[&str]) -> Result<(), String> {
     let [before, after] =
         PARTS.map(|part| parts.iter().filter(|name| name.contains(part)).cloned().collect());
     let output = machine.run(&script(&[whole, before, after]))?;
+    if let Ok(measured) = std::fs::read_to_string(machine.share("measured")) {
+        print!("{measured}");
+    }
     let passed = |name: &String| output.lines().any(|line| line == format!("test {name} ... ok"));
     let missing: Vec<_> = names(&tests)?.into_iter().filter(wanted).filter(|name| !passed(name)).collect();
     match missing.is_empty() {
@@ -42,12 +47,12 @@ pub(crate) fn run(filters: &[&str]) -> Result<(), String> {
 
 /// Gives a prompt in the lab.
 pub(crate) fn shell() -> Result<(), String> {
-    prepare()?.shell()
+    prepare(Build::Debug)?.shell()
 }
 
 /// Has tools print in the lab what the tests of their parsers read.
 pub(crate) fn record() -> Result<(), String> {
-    let machine = prepare()?;
+    let machine = prepare(Build::Debug)?;
     let script = root().join("tests/lab/record");
     let script = std::fs::read_to_string(&script).map_err(|e| format!("{}: {e}", script.display()))?;
     machine.run(&script)?;
@@ -78,14 +83,34 @@ fn script([whole, before, after]: &[Vec<String>; 3]) -> String {
     )
 }
 
+/// How what is under test is built.
+#[derive(Clone, Copy)]
+enum Build {
+    Debug,
+    Release,
+}
+
 /// The machine, with what is under test in its shared folder.
-fn prepare() -> Result<Machine, String> {
+fn prepare(build: Build) -> Result<Machine, String> {
     let image = image::ready()?;
-    must_run(cargo(&["build", "--quiet", "--package", "cenote", "--package", "cenoted"]))?;
+    let (profile, folder) = match build {
+        Build::Debug => ("dev", "debug"),
+        Build::Release => ("release", "release"),
+    };
+    must_run(cargo(&[
+        "build",
+        "--quiet",
+        "--profile",
+        profile,
+        "--package",
+        "cenote",
+        "--package",
+        "cenoted",
+    ]))?;
     let machine = Machine::new(image)?;
-    let debug = root().join("target/debug");
+    let built = root().join("target").join(folder);
     for (program, name) in
-        [(debug.join("cenote"), "cenote"), (debug.join("cenoted"), "cenoted"), (build_tests()?, "lab")]
+        [(built.join("cenote"), "cenote"), (built.join("cenoted"), "cenoted"), (build_tests()?, "lab")]
     {
         // What is for debuggers would be most of what has to be read through QEMU.
         let mut strip = Command::new("strip");

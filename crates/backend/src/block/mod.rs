@@ -10,14 +10,14 @@ pub(crate) use signature::{check_all_empty, erase};
 use crate::content::{self, Durable, local_path, open_file};
 use crate::permissions::apply;
 use crate::{Access, Content, Environment, VolumeIo, Volumes, error, qemu_img};
-use cenote_host::{Undo, attributes, stat};
+use cenote_host::{Undo, attributes, stat_at};
 use cenote_image::convert::Source;
 use cenote_image::{ReadAt, device};
 use cenote_model::flags::{CreateOptions, WipeAlgorithm};
 use cenote_model::format::ImageFormat;
 use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
-use rustix::fs::FileType;
+use rustix::fs::{CWD, FileType};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -84,16 +84,28 @@ pub(crate) fn describe(volume: &mut VolumeDef) -> Result<bool> {
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => return Ok(false),
         Err(e) => return Err(failed("open volume", e)),
     };
-    let found = stat(&file).map_err(|e| failed("stat file", e))?;
+    let size = file.size().map_err(|e| failed("seek to end of file", e))?;
+    describe_sized(volume, size)
+}
+
+/// The same where the size is known: the device, which some take their time to open, is not opened.
+pub(crate) fn describe_sized(volume: &mut VolumeDef, size: u64) -> Result<bool> {
+    let path = Path::new(local_path(volume)?);
+    let failed = |what: &str, e| Error::system(format!("cannot {what} '{}'", path.display()), &e);
+    let found = match stat_at(CWD, path) {
+        Ok(found) => found,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound) => return Ok(false),
+        Err(e) => return Err(failed("stat file", e)),
+    };
     if found.kind != FileType::BlockDevice {
         return Ok(false);
     }
-    let size = file.size().map_err(|e| failed("seek to end of file", e))?;
+    let label = attributes::label_at(path).map_err(|e| failed("get label of", e))?;
     volume.capacity = Some(size);
     volume.allocation = Some(size);
     volume.physical = Some(size).filter(|size| *size != 0);
     volume.permissions = found.permissions;
-    volume.permissions.label = attributes::label(&file).map_err(|e| failed("get label of", e))?;
+    volume.permissions.label = label;
     volume.timestamps = Some(found.timestamps);
     Ok(true)
 }

@@ -102,7 +102,12 @@ impl Logical {
         }
         let Ok(name) = Name::volume(lv.name.as_str()) else { return Ok(None) };
         let mut volume = block::volume(name, format!("{}/{}", self.target, lv.name), lv.uuid.clone());
-        if !block::describe(&mut volume)? {
+        let is_there = match lv.kind {
+            // Its size is that of its store.
+            Kind::Snapshot => block::describe(&mut volume)?,
+            _ => block::describe_sized(&mut volume, lv.size)?,
+        };
+        if !is_there {
             return Ok(None);
         }
         volume.allocation = Some(lv.allocation());
