@@ -5,11 +5,12 @@ use cenote_backend::disk::layout;
 use cenote_backend::logical::report;
 use cenote_backend::sheepdog::listing as sheepdog;
 use cenote_backend::{iscsi, netfs, zfs};
+use std::time::Duration;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((first, data)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(data);
-    match first % 10 {
+    match first % 12 {
         0 => drop(report::group(&text)),
         1 => drop(report::sources(&text)),
         2 => drop(zfs::Listing::parse(&text, "tank/images")),
@@ -19,6 +20,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         6 => drop(iscsi::targets(&text)),
         7 => drop(sheepdog::vdis(&text)),
         8 => drop(sheepdog::usage(&text)),
+        10 => drop(cenote_image::lvm::read(data)),
+        11 => drop(zfs::history::is_quiet(&text, Duration::from_secs(1000), Duration::from_secs(10))),
         _ => drop(cenote_host::mounts(data)),
     }
 });

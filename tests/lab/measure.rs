@@ -6,59 +6,87 @@ use cenote_test_support::{Cenoted, Libvirtd, run};
 use std::fs::File;
 use std::io::Write;
 use std::process::Output;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 7;
 
-/// The middle of several refreshes, in seconds, and the processes that one of them starts.
-fn refresh(virsh: &dyn Fn(&[&str]) -> Output, define: &[&str], pool: &str, volumes: usize) -> (f64, f64) {
-    let succeed = |args: &[&str]| {
-        let output = virsh(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    succeed(define);
-    succeed(&["pool-start", pool]);
-    assert_eq!(succeed(&["vol-list", pool]).matches("/dev/").count(), volumes);
-    let started = || -> f64 {
-        let stat = std::fs::read_to_string("/proc/stat").unwrap();
-        let line = stat.lines().find_map(|line| line.strip_prefix("processes ")).unwrap();
-        line.parse().unwrap()
-    };
-    // What virsh itself takes is the same on both sides, and taken off.
-    let mut times = Vec::new();
-    let before = started();
-    for _ in 0..ROUNDS {
-        let empty = Instant::now();
-        succeed(&["pool-uuid", pool]);
-        let empty = empty.elapsed().as_secs_f64();
-        let full = Instant::now();
-        succeed(&["pool-refresh", pool]);
-        times.push(full.elapsed().as_secs_f64() - empty);
-    }
-    let processes = (started() - before) / ROUNDS as f64;
-    times.sort_by(f64::total_cmp);
-    (times[ROUNDS / 2], processes)
+/// One of the two that are compared.
+struct Side<'s> {
+    virsh: &'s dyn Fn(&[&str]) -> Output,
+    pool: &'s str,
 }
 
-fn compare(what: &str, define: &[&str], pool: &str, volumes: usize) {
+impl Side<'_> {
+    fn succeed(&self, args: &[&str]) -> String {
+        let output = (self.virsh)(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn start(&self, define: &[&str], volumes: usize) {
+        self.succeed(define);
+        self.succeed(&["pool-start", self.pool]);
+        assert_eq!(self.succeed(&["vol-list", self.pool]).matches("/dev/").count(), volumes);
+        // What has just been made or changed is read anew.
+        std::thread::sleep(Duration::from_secs(45));
+        self.succeed(&["pool-refresh", self.pool]);
+    }
+
+    /// The middle of several refreshes in seconds, without what virsh itself takes, and the processes that one of them
+    /// starts, those of virsh included.
+    fn refresh(&self, before_each: &dyn Fn()) -> (f64, f64) {
+        let (mut times, mut processes) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            before_each();
+            let started = Instant::now();
+            self.succeed(&["pool-uuid", self.pool]);
+            let without = started.elapsed().as_secs_f64();
+            let (before, started) = (all_processes(), Instant::now());
+            self.succeed(&["pool-refresh", self.pool]);
+            times.push(started.elapsed().as_secs_f64() - without);
+            processes.push(all_processes() - before);
+        }
+        (middle(times), middle(processes))
+    }
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// How many the kernel has started since the boot.
+fn all_processes() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    stat.lines().find_map(|line| line.strip_prefix("processes ")).unwrap().parse().unwrap()
+}
+
+/// Compares refreshes of what has not changed, and of what has.
+fn compare(what: &str, define: &[&str], pool: &str, volumes: usize, change: &dyn Fn()) {
     let folder = tempfile::tempdir().unwrap();
+    let measure = |virsh: &dyn Fn(&[&str]) -> Output| {
+        let side = Side { virsh, pool };
+        side.start(define, volumes);
+        [side.refresh(&|| ()), side.refresh(change)]
+    };
     let libvirtd = Libvirtd::start(&folder.path().join("libvirt"));
-    let theirs = refresh(&|args| libvirtd.virsh(args), define, pool, volumes);
+    let theirs = measure(&|args| libvirtd.virsh(args));
     drop(libvirtd);
     let cenoted = Cenoted::start(CENOTED, &folder.path().join("cenote"));
-    let ours = refresh(&|args| cenoted.virsh(args), define, pool, volumes);
+    let ours = measure(&|args| cenoted.virsh(args));
     let mut measured = File::options().create(true).append(true).open("/share/measured").unwrap();
-    writeln!(
-        measured,
-        "refresh of {what}: libvirtd {:.2} s and {:.1} processes, cenoted {:.2} s and {:.1} processes: {:.1} times as fast",
-        theirs.0,
-        theirs.1,
-        ours.0,
-        ours.1,
-        theirs.0 / ours.0
-    )
-    .unwrap();
+    for ((state, theirs), ours) in ["unchanged", "changed"].into_iter().zip(theirs).zip(ours) {
+        writeln!(
+            measured,
+            "refresh of {what}, {state}: libvirtd {:.2} s, {} processes; cenoted {:.2} s, {}: {:.1} times as fast",
+            theirs.0,
+            theirs.1,
+            ours.0,
+            ours.1,
+            theirs.0 / ours.0
+        )
+        .unwrap();
+    }
 }
 
 #[test]
@@ -76,6 +104,10 @@ fn logical_volumes() {
         &["pool-define-as", "many", "logical", "--source-name", "many"],
         "many",
         200,
+        &|| {
+            run("lvchange", &["-q", "--addtag", "changed", "many/v0"]);
+            run("lvchange", &["-q", "--deltag", "changed", "many/v0"]);
+        },
     );
 }
 
@@ -89,5 +121,8 @@ fn zvols() {
         run("zfs", &["create", "-s", "-V", "16M", &format!("tank/v{number}")]);
     }
     run("udevadm", &["settle"]);
-    compare("500 zvols", &["pool-define-as", "tank", "zfs", "--source-name", "tank"], "tank", 500);
+    let define = ["pool-define-as", "tank", "zfs", "--source-name", "tank"];
+    compare("500 zvols", &define, "tank", 500, &|| {
+        run("zfs", &["set", &format!("cenote:changed={:?}", Instant::now()), "tank/v0"]);
+    });
 }

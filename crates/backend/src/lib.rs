@@ -107,6 +107,10 @@ pub struct Earlier<'e> {
     pub began: SystemTime,
     /// What is known of the volume of a name.
     pub volume: &'e (dyn Fn(&Name) -> Option<Arc<VolumeDef>> + Sync),
+    /// All that are known.
+    pub volumes: &'e (dyn Fn() -> Vec<Arc<VolumeDef>> + Sync),
+    /// How full the pool was.
+    pub usage: Usage,
 }
 
 /// An open pool. No call changes the value: a pool's state is on the host.

@@ -498,7 +498,14 @@ impl Engine {
             })
         };
         let mut volumes = BTreeMap::new();
-        let earlier = entry.with(|state| state.scanned).map(|began| Earlier { began, volume: &known });
+        let all_known = || {
+            entry.with(|state| {
+                let idle = state.volumes.values().filter(|known| known.used == Use::Idle);
+                idle.map(|known| Arc::clone(&known.def)).collect()
+            })
+        };
+        let (scanned, usage) = entry.with(|state| (state.scanned, state.def.usage));
+        let earlier = scanned.map(|began| Earlier { began, volume: &known, volumes: &all_known, usage });
         let found = visit.scan(
             earlier,
             &mut |def| {

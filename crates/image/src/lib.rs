@@ -12,6 +12,7 @@ pub mod copy;
 pub mod device;
 mod error;
 mod io;
+pub mod lvm;
 mod open;
 pub mod partitions;
 pub mod probe;

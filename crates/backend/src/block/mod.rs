@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a tool that only looks may take.
@@ -108,6 +109,14 @@ pub(crate) fn describe_sized(volume: &mut VolumeDef, size: u64) -> Result<bool> 
     volume.permissions.label = label;
     volume.timestamps = Some(found.timestamps);
     Ok(true)
+}
+
+/// A volume of which nothing else can have changed, with what udev says of its device now. `None` if there is no device.
+pub(crate) fn still(known: Arc<VolumeDef>) -> Result<Option<Arc<VolumeDef>>> {
+    let mut now = (*known).clone();
+    let is_there = describe_sized(&mut now, known.capacity.unwrap_or(0))?;
+    now.allocation = known.allocation;
+    Ok(is_there.then(|| if now == *known { known } else { Arc::new(now) }))
 }
 
 /// A volume that is known, with what its device tells now, and its allocation as it was known.

@@ -17,9 +17,11 @@ use cenote_model::source::Source;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use report::{Group, Kind, LogicalVolume};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 pub(crate) const DRIVER: Driver = Driver {
     kind: PoolKind::Logical,
@@ -30,6 +32,8 @@ pub(crate) const DRIVER: Driver = Driver {
 
 /// What blkid calls a device of a volume group.
 const MEMBER: &str = "LVM2_member";
+/// LVM notes when it has changed something in whole seconds, by a clock that may be set by as much.
+const TICK: Duration = Duration::from_secs(3);
 /// The mode of a volume where none is asked for.
 const MODE: u32 = 0o600;
 /// The header of a LUKS volume takes this of it.
@@ -121,6 +125,32 @@ impl Logical {
         Ok(Some(volume))
     }
 
+    /// What is known of an earlier scan, if the group has not been changed since: its physical volumes say when it was. A
+    /// volume that fills up, or that is activated, changes without them.
+    fn still_known(&self, earlier: Earlier<'_>) -> Option<Vec<Arc<VolumeDef>>> {
+        let known = (earlier.volumes)();
+        let mut named: Vec<_> =
+            std::fs::read_dir(&self.target).ok()?.flatten().map(|entry| entry.file_name()).collect();
+        named.sort();
+        let is_as_it_was = named.iter().eq(known.iter().map(|volume| volume.name.as_str()))
+            && known.iter().all(|volume| volume.allocation == volume.capacity && volume.backing.is_none());
+        let devices: BTreeSet<_> = known
+            .iter()
+            .flat_map(|volume| volume.extents.iter().map(|extent| extent.device.as_str()))
+            .collect();
+        let settled = earlier.began.checked_sub(TICK)?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        let is_unchanged = |device: &&str| {
+            let metadata = cenote_image::open(Path::new(device))
+                .ok()
+                .and_then(|disk| cenote_image::lvm::read(&disk).ok().flatten());
+            metadata.is_some_and(|metadata| metadata.group == self.group && metadata.changed < settled)
+        };
+        if !is_as_it_was || devices.is_empty() || !devices.iter().all(is_unchanged) {
+            return None;
+        }
+        known.into_iter().map(|volume| block::still(volume).ok().flatten()).collect()
+    }
+
     /// `GROUP/VOLUME`, as lvm names it.
     fn name_of(&self, volume: &VolumeDef) -> String {
         format!("{}/{}", self.group, volume.name)
@@ -195,10 +225,16 @@ impl Pool for Logical {
 
     fn scan(
         &self,
-        _earlier: Option<Earlier<'_>>,
+        earlier: Option<Earlier<'_>>,
         found: &mut dyn FnMut(Arc<VolumeDef>),
         job: &Job,
     ) -> Result<Found> {
+        if let Some((earlier, known)) =
+            earlier.and_then(|earlier| Some((earlier, self.still_known(earlier)?)))
+        {
+            known.into_iter().for_each(&mut *found);
+            return Ok(Found { usage: earlier.usage, permissions: None, free_extents: Vec::new() });
+        }
         let group = self.report(job)?;
         for lv in &group.volumes {
             if let Some(volume) = self.describe(lv)? {

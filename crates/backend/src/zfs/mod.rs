@@ -1,5 +1,7 @@
 //! `zfs`: the zvols of a dataset, by zfs(8) and zpool(8). One `zfs list` tells all of it.
 
+pub mod history;
+
 use crate::block::{self, Devices};
 use crate::content::local_path;
 use crate::{
@@ -37,6 +39,13 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
     check_name("dataset", &dataset)?;
     let target = def.target_path().unwrap_or_default().to_owned();
     Ok(Box::new(Zfs { def: def.clone(), dataset, target, environment: environment.clone() }))
+}
+
+/// Which zvols are asked about.
+#[derive(Clone, Copy)]
+enum Zvols {
+    All,
+    None,
 }
 
 /// What `zfs list -Hp` tells of a dataset and the zvols in it; sizes in bytes.
@@ -129,10 +138,39 @@ impl Zfs {
         self.dataset.split('/').next().unwrap_or_default()
     }
 
-    fn list(&self, job: &Job) -> Result<Listing> {
+    /// What ZFS tells of the dataset and of its zvols, or of none of them.
+    fn list(&self, zvols: Zvols, job: &Job) -> Result<Listing> {
+        let depth = match zvols {
+            Zvols::All => "1",
+            Zvols::None => "0",
+        };
         let types = "filesystem,volume";
-        let output = self.zfs(["list", "-Hp", "-d", "1", "-t", types, "-o", COLUMNS, &self.dataset], job)?;
+        let output =
+            self.zfs(["list", "-Hp", "-d", depth, "-t", types, "-o", COLUMNS, &self.dataset], job)?;
         Listing::parse(&String::from_utf8_lossy(&output), &self.dataset)
+    }
+
+    /// The zvol of this name.
+    fn find(&self, name: &str, job: &Job) -> Result<Option<Zvol>> {
+        let zvol = format!("{}/{name}", self.dataset);
+        match self.zfs(["list", "-Hp", "-t", "filesystem,volume", "-o", COLUMNS, &self.dataset, &zvol], job) {
+            Ok(output) => {
+                let listing = Listing::parse(&String::from_utf8_lossy(&output), &self.dataset)?;
+                Ok(listing.zvols.into_iter().find(|zvol| zvol.name == name))
+            }
+            Err(error) if error.detail.contains(&format!("'{zvol}': dataset does not exist")) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is known of an earlier scan, if nothing has been written to the pool since. Asking ZFS about many zvols takes
+    /// some milliseconds for each.
+    fn still_known(&self, earlier: Option<Earlier<'_>>) -> Option<Vec<Arc<VolumeDef>>> {
+        let earlier = earlier?;
+        let history = format!("/proc/spl/kstat/zfs/{}/txgs", self.zpool_name());
+        let history = std::fs::read_to_string(history).ok()?;
+        let since = earlier.began.elapsed().ok()?;
+        history::is_quiet(&history, history::now(), since).then(|| (earlier.volumes)())
     }
 
     fn has_dataset(&self, job: &Job) -> Result<bool> {
@@ -188,11 +226,17 @@ impl Pool for Zfs {
 
     fn scan(
         &self,
-        _earlier: Option<Earlier<'_>>,
+        earlier: Option<Earlier<'_>>,
         found: &mut dyn FnMut(Arc<VolumeDef>),
         job: &Job,
     ) -> Result<Found> {
-        let listing = self.list(job)?;
+        if let Some(known) = self.still_known(earlier) {
+            for volume in known {
+                found(block::still(Arc::clone(&volume))?.unwrap_or(volume));
+            }
+            return self.measure();
+        }
+        let listing = self.list(Zvols::All, job)?;
         for zvol in &listing.zvols {
             if let Some(volume) = self.describe(zvol)? {
                 found(Arc::new(volume));
@@ -203,7 +247,7 @@ impl Pool for Zfs {
     }
 
     fn measure(&self) -> Result<Found> {
-        Ok(self.list(&block::look("measuring a dataset"))?.found())
+        Ok(self.list(Zvols::None, &block::look("measuring a dataset"))?.found())
     }
 
     fn construction(&self) -> Option<&dyn Construction> {
@@ -307,9 +351,8 @@ impl Volumes for Zfs {
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
-        let listing = self.list(&block::look("looking at a zvol"))?;
-        match listing.zvols.iter().find(|zvol| zvol.name == name.as_str()) {
-            Some(zvol) => self.describe(zvol),
+        match self.find(name.as_str(), &block::look("looking at a zvol"))? {
+            Some(zvol) => self.describe(&zvol),
             None => Ok(None),
         }
     }
@@ -330,7 +373,7 @@ impl Volumes for Zfs {
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
         let name = self.name_of(volume);
         let destroy = || self.zfs(["destroy", &name], job).map(drop);
-        let is_there = || Ok(self.list(job)?.zvols.iter().any(|zvol| zvol.name == volume.name.as_str()));
+        let is_there = || Ok(self.find(volume.name.as_str(), job)?.is_some());
         block::remove(&self.environment, destroy, is_there, job)
     }
 }
@@ -358,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_dataset_with_zvols() {
-        let listing = Listing::parse(include_str!("../tests/golden/zfs-list"), "tank/images").unwrap();
+        let listing = Listing::parse(include_str!("../../tests/golden/zfs-list"), "tank/images").unwrap();
         assert_eq!((listing.used, listing.available), (58287104, 109305344));
         let zvols: Vec<_> =
             listing.zvols.iter().map(|z| (z.name.as_str(), z.size, z.used, z.block)).collect();
