@@ -147,7 +147,7 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
                     tool("mkfs.xfs", "building xfs", "xfsprogs", "xfsprogs"),
                     rare(tool("mkfs.vfat", "building vfat", "dosfstools", "dosfstools")),
                     rare(tool("mkfs.udf", "building udf", "udftools", "udftools")),
-                    rare(tool("mkfs.hfsplus", "building hfs+", "hfsprogs", "hfsplus-tools")),
+                    rare(tool("mkfs.hfsplus", "building hfs+", "", "hfsplus-tools")),
                     rare(tool("mkfs.gfs2", "building gfs2", "gfs2-utils", "gfs2-utils")),
                     rare(tool("mkfs.ocfs2", "building ocfs2", "ocfs2-tools", "ocfs2-tools")),
                     tool("blkid", "not building over what is there", "util-linux", "util-linux"),

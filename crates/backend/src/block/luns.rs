@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long udev may take to make the links of new devices.
-const LINKING: Duration = Duration::from_secs(10);
+const LINKING: Duration = Duration::from_secs(3);
 /// How often it is looked whether it has.
 const POLL: Duration = Duration::from_millis(50);
 
