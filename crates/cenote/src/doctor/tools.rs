@@ -93,7 +93,7 @@ enum System {
 }
 
 /// Debian has these in a part of its archive that is not always asked for.
-const CONTRIB: [&str; 1] = ["zfsutils-linux"];
+const CONTRIB: [&str; 2] = ["zfs-dkms", "zfsutils-linux"];
 
 impl System {
     fn of_this_machine() -> System {
