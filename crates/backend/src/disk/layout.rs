@@ -27,19 +27,20 @@ impl From<Table> for Layout {
 }
 
 /// What `parted -sm DEVICE unit B print free` prints; `None` where parted knows no table.
-pub fn of_parted(printed: &str, device: &str) -> Result<Option<Layout>> {
-    let strange =
-        || Error::new(Code::Internal, format!("parted tells what cannot be of '{device}': {printed}"));
+pub fn of_parted(printed: &str) -> Result<Option<Layout>> {
+    let strange = || Error::new(Code::Internal, format!("parted tells of a disk that cannot be: {printed}"));
+    let bytes = |field: &str| field.strip_suffix('B').and_then(|number| number.parse::<u64>().ok());
     let mut rows = printed.lines().map(|row| row.trim_end_matches(';'));
     if rows.next() != Some("BYT") {
         return Err(strange());
     }
-    let disk = rows.next().and_then(|row| row.strip_prefix(device)?.strip_prefix(':')).ok_or_else(strange)?;
-    let Some(table) = table(disk.split(':').nth(4).ok_or_else(strange)?) else { return Ok(None) };
+    // The disk's path, which may have colons, then its size, how it is connected, two sizes of sectors, and the table.
+    let disk = rows.next().ok_or_else(strange)?;
+    let label = disk.split(':').skip_while(|field| bytes(field).is_none()).nth(4).ok_or_else(strange)?;
+    let Some(table) = table(label) else { return Ok(None) };
     let mut layout = Layout { table, partitions: Vec::new(), free: Vec::new() };
     for row in rows {
         let fields: Vec<_> = row.split(':').collect();
-        let bytes = |field: &str| field.strip_suffix('B').and_then(|number| number.parse::<u64>().ok());
         let [number, first, last, _size, kind, rest @ ..] = fields.as_slice() else { return Err(strange()) };
         let (Ok(number), Some(first), Some(last)) = (number.parse(), bytes(first), bytes(last)) else {
             return Err(strange());
@@ -159,11 +160,9 @@ impl Layout {
 mod tests {
     use super::*;
 
-    const DISK: &str = "/dev/loop3";
-
     #[test]
     fn what_parted_prints_of_every_table() {
-        let read = |printed| of_parted(printed, DISK).unwrap().unwrap();
+        let read = |printed| of_parted(printed).unwrap().unwrap();
         let gpt = read(include_str!("../../tests/golden/parted-gpt"));
         assert_eq!((gpt.table, gpt.partitions.len(), gpt.free.len()), (PartitionTable::Gpt, 2, 3));
         assert_eq!(gpt.usage().capacity, 104_840_704);
@@ -179,13 +178,16 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense() {
-        assert_eq!(of_parted("BYT;\n/dev/loop3:1B:x:512:512:unknown:x:;\n", DISK).unwrap(), None);
-        assert_eq!(
-            of_parted("BYT;\n/dev/loop3:1B:x:512:512:loop:x:;\n1:0B:1B:2B:ext4::;\n", DISK).unwrap(),
-            None
-        );
-        for wrong in ["", "BYT;\n", "BYT;\n/dev/sda:x", "BYT;\n/dev/loop3:1B:x:512:512:gpt:x:;\n1:2:3;\n"] {
-            assert!(of_parted(wrong, DISK).is_err(), "{wrong}");
+        assert_eq!(of_parted("BYT;\n/dev/loop3:1B:x:512:512:unknown:x:;\n").unwrap(), None);
+        assert_eq!(of_parted("BYT;\n/dev/loop3:1B:x:512:512:loop:x:;\n1:0B:1B:2B:ext4::;\n").unwrap(), None);
+        for wrong in [
+            "",
+            "BYT;\n",
+            "BYT;\n/dev/sda:x",
+            "BYT;\n/dev/sda:1B:x",
+            "BYT;\n/dev/loop3:1B:x:512:512:gpt:x:;\n1:2:3;\n",
+        ] {
+            assert!(of_parted(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_next_partition() {
-        let mut dos = of_parted(include_str!("../../tests/golden/parted-msdos"), DISK).unwrap().unwrap();
+        let mut dos = of_parted(include_str!("../../tests/golden/parted-msdos")).unwrap().unwrap();
         assert_eq!((dos.next_role().unwrap(), dos.next_number(Role::Primary)), (Role::Primary, 3));
         assert_eq!(dos.next_number(Role::Logical), 6);
         assert_eq!(dos.place(Role::Primary, 512, 1 << 20).unwrap(), 11 << 20..(11 << 20) + 512);

@@ -76,9 +76,7 @@ impl Disk {
             return Ok((ALIGNMENT, SECTOR));
         }
         // These count in cylinders.
-        let parted = self.environment.host.tool("parted").map_err(error::tool)?;
-        let parted = parted.args(["--script", "--machine", "--", &self.device, "unit", "cyl", "print"]);
-        let printed = parted.run(job).map_err(error::tool)?;
+        let printed = self.parted(&[&["unit", "cyl"], &["print"]], job).map_err(error::tool)?;
         let cylinder = layout::cylinder(&String::from_utf8_lossy(&printed)).unwrap_or(ALIGNMENT);
         Ok((cylinder, cylinder))
     }
@@ -107,7 +105,7 @@ impl Disk {
         // parted opens the disk for writing, after which udev has the kernel read its table once more.
         block::settle(&self.environment, job);
         match printed {
-            Ok(printed) => layout::of_parted(&String::from_utf8_lossy(&printed), &self.device),
+            Ok(printed) => layout::of_parted(&String::from_utf8_lossy(&printed)),
             Err(ToolError::Failed { stderr, .. }) if stderr.contains("unrecognised disk label") => Ok(None),
             Err(other) => Err(error::tool(other)),
         }
