@@ -148,8 +148,10 @@ impl Side<'_> {
         for line in lines(list) {
             let line = line.replace("{D}", self.root.to_str().unwrap());
             if let Some(script) = line.strip_prefix("! ") {
-                let status = Command::new("sh").args(["-ec", script]).stdout(Stdio::null()).status().unwrap();
-                assert!(status.success(), "failed in {}: {script}", self.root.display());
+                // What it says is shown if it fails, and does not get between the lines of the test.
+                let output = Command::new("sh").args(["-ec", script]).stdin(Stdio::null()).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "failed in {}: {script}\n{said}", self.root.display());
             } else if !line.starts_with('~') {
                 let words = match line.strip_prefix("@ ") {
                     Some(line) => vec![line.to_owned()],
