@@ -148,10 +148,15 @@ impl Side<'_> {
         for line in lines(list) {
             let line = line.replace("{D}", self.root.to_str().unwrap());
             if let Some(script) = line.strip_prefix("! ") {
-                // What it says is shown if it fails, and does not get between the lines of the test.
-                let output = Command::new("sh").args(["-ec", script]).stdin(Stdio::null()).output().unwrap();
-                let said = String::from_utf8_lossy(&output.stderr);
-                assert!(output.status.success(), "failed in {}: {script}\n{said}", self.root.display());
+                // What it says is shown if it fails, and does not get between the lines of the test. A pipe would be held
+                // open by servers that it starts.
+                let said = self.root.with_extension("said");
+                let errors = std::fs::File::create(&said).unwrap();
+                let mut shell = Command::new("sh");
+                shell.args(["-ec", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+                let has_worked = shell.status().unwrap().success();
+                let said = std::fs::read_to_string(&said).unwrap_or_default();
+                assert!(has_worked, "failed in {}: {script}\n{said}", self.root.display());
             } else if !line.starts_with('~') {
                 let words = match line.strip_prefix("@ ") {
                     Some(line) => vec![line.to_owned()],
