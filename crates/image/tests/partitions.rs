@@ -93,6 +93,26 @@ fn gpt() {
 }
 
 #[test]
+fn an_entry_that_begins_beyond_every_disk() {
+    if !have("parted") {
+        return;
+    }
+    let disk = Disk::new("gpt");
+    disk.make(&["one"], 1..11);
+    let (mut header, mut entries) = ([0; 92], [0; 128 * 128]);
+    cenote_image::read_full_at(&disk.file, &mut header, 512).unwrap();
+    cenote_image::read_full_at(&disk.file, &mut entries, 1024).unwrap();
+    entries[32..40].fill(0xff);
+    header[88..92].copy_from_slice(&crc32fast::hash(&entries).to_le_bytes());
+    header[16..20].fill(0);
+    let checksum = crc32fast::hash(&header);
+    header[16..20].copy_from_slice(&checksum.to_le_bytes());
+    disk.file.write_all_at(&entries, 1024).unwrap();
+    disk.file.write_all_at(&header, 512).unwrap();
+    assert_eq!(disk.table().partitions.len(), 0);
+}
+
+#[test]
 fn dos_with_logical_partitions() {
     if !have("parted") {
         return;

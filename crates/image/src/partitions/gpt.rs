@@ -76,7 +76,8 @@ fn read_at(
     }
     let bytes = |first: u64, last: u64| -> Option<std::ops::Range<u64>> {
         let end = last.checked_add(1)?.checked_mul(sector)?;
-        (first <= last && end <= size).then_some(first * sector..end)
+        let start = first.checked_mul(sector)?;
+        (start < end && end <= size).then_some(start..end)
     };
     let usable = bytes(first_usable, last_usable).ok_or_else(|| damaged("it is for a larger disk"))?;
     let partitions = entries
