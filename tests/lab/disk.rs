@@ -252,8 +252,7 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     define(&client, "disk-rebooted", "gpt", "/dev/vde", "/dev");
     client.run(&["pool-build", "disk-rebooted", "--overwrite"]);
-    client.run(&["pool-start", "disk-rebooted"]);
-    client.run(&["pool-autostart", "disk-rebooted"]);
+    client.start_for_good("disk-rebooted");
     client.run(&["vol-create-as", "disk-rebooted", "vde1", "16M"]);
     client.write_and_read("disk-rebooted", "vde1");
 }
@@ -261,8 +260,5 @@ fn before_reboot() {
 #[test]
 #[ignore = "one half of a reboot"]
 fn after_reboot() {
-    let daemon = crate::after_reboot(STATE);
-    let client = Client::Virsh(&daemon);
-    assert!(client.has("disk-rebooted", "vde1"), "{}", daemon.log());
-    client.write_and_read("disk-rebooted", "vde1");
+    crate::survived_reboot(STATE, "disk-rebooted", "vde1");
 }

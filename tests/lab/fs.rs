@@ -134,8 +134,7 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     define(&client, "fs-rebooted", "xfs", DISK);
     client.run(&["pool-build", "fs-rebooted", "--overwrite"]);
-    client.run(&["pool-start", "fs-rebooted"]);
-    client.run(&["pool-autostart", "fs-rebooted"]);
+    client.start_for_good("fs-rebooted");
     client.run(&["vol-create-as", "fs-rebooted", "kept", "16M"]);
     client.write_and_read("fs-rebooted", "kept");
 }
@@ -143,8 +142,5 @@ fn before_reboot() {
 #[test]
 #[ignore = "one half of a reboot"]
 fn after_reboot() {
-    let daemon = crate::after_reboot(STATE);
-    let client = Client::Virsh(&daemon);
-    assert!(client.has("fs-rebooted", "kept"), "{}", daemon.log());
-    client.write_and_read("fs-rebooted", "kept");
+    crate::survived_reboot(STATE, "fs-rebooted", "kept");
 }

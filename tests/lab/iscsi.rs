@@ -185,8 +185,7 @@ fn before_reboot() {
     let daemon = Cenoted::start(CENOTED, Path::new(STATE));
     let client = Client::Virsh(&daemon);
     define(&client, "is-rebooted", "iqn.2026-01.test:rebooted", &[HERE], "");
-    client.run(&["pool-start", "is-rebooted"]);
-    client.run(&["pool-autostart", "is-rebooted"]);
+    client.start_for_good("is-rebooted");
     client.write_and_read("is-rebooted", "unit:0:0:1");
 }
 
@@ -194,8 +193,5 @@ fn before_reboot() {
 #[ignore = "one half of a reboot"]
 fn after_reboot() {
     target("9", "iqn.2026-01.test:rebooted");
-    let daemon = crate::after_reboot(STATE);
-    let client = Client::Virsh(&daemon);
-    assert!(client.has("is-rebooted", "unit:0:0:1"), "{}", daemon.log());
-    client.write_and_read("is-rebooted", "unit:0:0:1");
+    crate::survived_reboot(STATE, "is-rebooted", "unit:0:0:1");
 }

@@ -132,8 +132,7 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     define(&client, "rebooted", &[DISK]);
     client.run(&["pool-build", "rebooted"]);
-    client.run(&["pool-start", "rebooted"]);
-    client.run(&["pool-autostart", "rebooted"]);
+    client.start_for_good("rebooted");
     client.run(&["vol-create-as", "rebooted", "kept", "16M"]);
     client.write_and_read("rebooted", "kept");
 }
@@ -141,8 +140,5 @@ fn before_reboot() {
 #[test]
 #[ignore = "one half of a reboot"]
 fn after_reboot() {
-    let daemon = crate::after_reboot(STATE);
-    let client = Client::Virsh(&daemon);
-    assert!(client.has("rebooted", "kept"), "{}", daemon.log());
-    client.write_and_read("rebooted", "kept");
+    crate::survived_reboot(STATE, "rebooted", "kept");
 }

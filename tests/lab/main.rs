@@ -72,6 +72,12 @@ impl Client<'_> {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Starts a pool, now and after a reboot.
+    fn start_for_good(&self, pool: &str) {
+        self.run(&["pool-start", pool]);
+        self.run(&["pool-autostart", pool]);
+    }
+
     fn define(&self, xml: &str) {
         std::fs::write("/tmp/pool.xml", xml).unwrap();
         self.run(&["pool-define", "/tmp/pool.xml"]);
@@ -142,4 +148,12 @@ fn after_reboot(state: &str) -> Cenoted {
     in_the_lab();
     std::fs::remove_dir_all(Path::new(state).join("run")).unwrap();
     Cenoted::start(CENOTED, Path::new(state))
+}
+
+/// Checks that a pool has started by itself after a reboot, and that the device of a volume of it can be used.
+fn survived_reboot(state: &str, pool: &str, volume: &str) {
+    let daemon = after_reboot(state);
+    let client = Client::Virsh(&daemon);
+    assert!(client.has(pool, volume), "{}", daemon.log());
+    client.write_and_read(pool, volume);
 }

@@ -178,8 +178,7 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     define(&client, "nfs-rebooted", &nfs("rebooted", "4"));
     client.run(&["pool-build", "nfs-rebooted"]);
-    client.run(&["pool-start", "nfs-rebooted"]);
-    client.run(&["pool-autostart", "nfs-rebooted"]);
+    client.start_for_good("nfs-rebooted");
     client.run(&["vol-create-as", "nfs-rebooted", "kept", "1M"]);
 }
 

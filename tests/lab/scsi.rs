@@ -160,12 +160,10 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     // Its number may be another one afterwards.
     define(&client, "scsi-rebooted", &by_address(), "/dev/disk/by-path");
-    client.run(&["pool-start", "scsi-rebooted"]);
-    client.run(&["pool-autostart", "scsi-rebooted"]);
+    client.start_for_good("scsi-rebooted");
     multipath();
     client.run(&["pool-define-as", "mp-rebooted", "mpath", "--target", "/dev/mapper"]);
-    client.run(&["pool-start", "mp-rebooted"]);
-    client.run(&["pool-autostart", "mp-rebooted"]);
+    client.start_for_good("mp-rebooted");
     daemon.kill();
     let daemon = Cenoted::start(CENOTED, Path::new(STATE));
     let client = Client::Virsh(&daemon);
@@ -179,7 +177,6 @@ fn after_reboot() {
     multipath();
     let daemon = crate::after_reboot(STATE);
     let client = Client::Virsh(&daemon);
-    eprintln!("{}", daemon.log());
     assert!(client.has("scsi-rebooted", "unit:0:0:0"), "{}", daemon.log());
     client.write_and_read("scsi-rebooted", "unit:0:0:0");
     assert!(client.run(&["vol-list", "mp-rebooted"]).contains("/dev/mapper/"));

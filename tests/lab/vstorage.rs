@@ -73,8 +73,7 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     define(&client, "vs-rebooted", "lab");
     client.run(&["pool-build", "vs-rebooted"]);
-    client.run(&["pool-start", "vs-rebooted"]);
-    client.run(&["pool-autostart", "vs-rebooted"]);
+    client.start_for_good("vs-rebooted");
     client.run(&["vol-create-as", "vs-rebooted", "kept", "1M"]);
     daemon.kill();
     let daemon = Cenoted::start(CENOTED, Path::new(STATE));

@@ -133,8 +133,7 @@ fn before_reboot() {
     let client = Client::Virsh(&daemon);
     define(&client, "zrebooted", "zrebooted", &[DISK]);
     client.run(&["pool-build", "zrebooted"]);
-    client.run(&["pool-start", "zrebooted"]);
-    client.run(&["pool-autostart", "zrebooted"]);
+    client.start_for_good("zrebooted");
     client.run(&["vol-create-as", "zrebooted", "kept", "16M"]);
     client.write_and_read("zrebooted", "kept");
 }
@@ -144,8 +143,5 @@ fn before_reboot() {
 fn after_reboot() {
     in_the_lab();
     run("modprobe", &["zfs"]);
-    let daemon = crate::after_reboot(STATE);
-    let client = Client::Virsh(&daemon);
-    assert!(client.has("zrebooted", "kept"), "{}", daemon.log());
-    client.write_and_read("zrebooted", "kept");
+    crate::survived_reboot(STATE, "zrebooted", "kept");
 }

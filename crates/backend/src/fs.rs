@@ -2,11 +2,10 @@
 
 use crate::mount::{self, FileSystem};
 use crate::{Driver, Environment, Pool, block, error, needs};
-use cenote_host::{Host, Mount, file_behind};
+use cenote_host::{Host, Mount, device_number, file_behind};
 use cenote_model::flags::Overwrite;
 use cenote_model::format::{FileSystem as Format, SourceFormat};
 use cenote_model::{Code, Error, Job, PoolDef, PoolKind, Result};
-use rustix::fs::{FileType, major, minor};
 use std::path::{Path, PathBuf};
 
 pub(crate) const DRIVER: Driver = Driver {
@@ -24,16 +23,13 @@ struct Device {
 }
 
 fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
-    let [device] = def.source.devices.as_slice() else {
-        return Err(Error::new(Code::ConfigUnsupported, "expected exactly 1 device for the storage pool"));
-    };
     let format = match def.source.format {
         Some(SourceFormat::FileSystem(format)) => format,
         _ => Format::Auto,
     };
     let device = Device {
         pool: def.name.to_string(),
-        path: device.path.clone(),
+        path: block::only_device(def)?.to_owned(),
         format,
         options: mount::options(None, &def.mount_options)?,
     };
@@ -48,21 +44,19 @@ impl FileSystem for Device {
     /// By the device's number: its path may have become another. File systems over several devices have a number of
     /// their own, and then that of the device that the table names decides.
     fn is(&self, mount: &Mount) -> bool {
-        let Ok(found) = rustix::fs::stat(self.path.as_str()) else {
+        let path = Path::new(&self.path);
+        if let Some(number) = device_number(path) {
+            return mount.device == number || device_number(Path::new(&mount.source)) == Some(number);
+        }
+        match std::fs::metadata(path) {
             // The device is gone; what it held may still be mounted.
-            return Path::new(&mount.source) == Path::new(&self.path);
-        };
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::BlockDevice => {
-                let number = (major(found.st_rdev), minor(found.st_rdev));
-                mount.device == number || number_of(&mount.source) == Some(number)
-            }
-            FileType::RegularFile => {
+            Err(_) => Path::new(&mount.source) == path,
+            Ok(found) if found.is_file() => {
                 let real = |path: PathBuf| std::fs::canonicalize(path).ok();
                 let behind = file_behind(mount.device).and_then(real);
-                behind.is_some() && behind == real(self.path.clone().into())
+                behind.is_some() && behind == real(path.to_owned())
             }
-            _ => false,
+            Ok(_) => false,
         }
     }
 
@@ -98,12 +92,6 @@ impl FileSystem for Device {
         let mkfs = environment.host.tool(tool).map_err(error::tool)?;
         mkfs.args(force).arg("--").arg(&self.path).run(job).map_err(error::tool).map(drop)
     }
-}
-
-fn number_of(device: impl AsRef<Path>) -> Option<(u32, u32)> {
-    let found = rustix::fs::stat(device.as_ref()).ok()?;
-    let is_device = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
-    is_device.then(|| (major(found.st_rdev), minor(found.st_rdev)))
 }
 
 /// The tool that makes a file system, and what keeps it from asking whether it shall: that has been decided.

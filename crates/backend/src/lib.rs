@@ -26,6 +26,7 @@ mod scsi;
 mod secrets;
 pub mod sheepdog;
 mod vstorage;
+mod waiting;
 pub mod zfs;
 
 pub use secrets::{NoSecrets, Secrets, no_secret};

@@ -1,9 +1,8 @@
 //! `mpath`: the multipath devices of this machine.
 
 use crate::block::{self, Devices};
-use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch};
+use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch, waiting};
 use cenote_host::DeviceMapper;
-use cenote_model::pool::Usage;
 use cenote_model::{Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use std::io;
 use std::path::Path;
@@ -44,25 +43,17 @@ impl Pool for Multipath {
         let mapper = DeviceMapper::open().map_err(failed)?;
         let devices =
             mapper.map_or(Ok(Vec::new()), |mapper| mapper.devices_of("multipath")).map_err(failed)?;
-        let mut usage = Usage::default();
-        for device in devices {
+        let volumes = devices.into_iter().filter_map(|device| {
             let path = format!("/dev/mapper/{}", device.name);
-            let Ok(name) = Name::volume(format!("dm-{}", device.minor)) else { continue };
-            let mut volume = block::volume(name, path.clone(), path);
-            // One whose paths have all failed must not hide the others.
-            if !block::describe(&mut volume).unwrap_or(false) {
-                continue;
-            }
-            usage.capacity += volume.capacity.unwrap_or(0);
-            usage.allocation += volume.allocation.unwrap_or(0);
-            found(Arc::new(volume));
-            job.advance(1)?;
-        }
-        Ok(Found { usage, permissions: None, free_extents: Vec::new() })
+            let name = Name::volume(format!("dm-{}", device.minor)).ok()?;
+            Some(block::volume(name, path.clone(), path))
+        });
+        // One whose paths have all failed cannot be read.
+        block::scan_given(volumes, found, job)
     }
 
     fn measure(&self) -> Result<Found> {
-        self.scan(None, &mut |_| (), &block::look("measuring multipath devices"))
+        self.scan(None, &mut |_| (), &waiting::look("measuring multipath devices"))
     }
 
     fn content(&self) -> Option<&dyn Content> {

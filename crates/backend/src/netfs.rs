@@ -1,7 +1,7 @@
 //! `netfs`: a directory of a file server, by NFS, CIFS or Gluster.
 
 use crate::mount::{self, FileSystem};
-use crate::{Driver, Environment, Pool, block, error, needs};
+use crate::{Driver, Environment, Pool, error, needs, waiting};
 use cenote_host::{Host, Mount};
 use cenote_model::flags::Overwrite;
 use cenote_model::format::{NetFileSystem as Format, SourceFormat};
@@ -90,7 +90,7 @@ fn find_sources(question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
     let showmount = host.tool("showmount").map_err(error::tool)?;
     let output = showmount
         .args(["--no-headers", "--exports", "--", server])
-        .run(&block::look("asking a server for its exports"))
+        .run(&waiting::look("asking a server for its exports"))
         .map_err(error::tool)?;
     let sources = exports(&String::from_utf8_lossy(&output))
         .map(|directory| Source {

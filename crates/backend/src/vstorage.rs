@@ -1,7 +1,7 @@
 //! `vstorage`: a cluster of Virtuozzo Storage, mounted by vstorage-mount(1).
 
 use crate::mount::{self, FileSystem};
-use crate::{Driver, Environment, Pool, block, error, needs};
+use crate::{Driver, Environment, Pool, error, needs, waiting};
 use cenote_host::{Host, Mount};
 use cenote_model::flags::Overwrite;
 use cenote_model::permissions::Permissions;
@@ -61,7 +61,7 @@ fn name_of(database: &str, id: u32, host: &Host) -> Result<String> {
     let getent = host.tool("getent").map_err(error::tool)?;
     let row = getent
         .args([database, &id.to_string()])
-        .run(&block::look("looking for a name"))
+        .run(&waiting::look("looking for a name"))
         .map_err(|_| Error::new(Code::SystemError, format!("number {id} has no name in '{database}'")))?;
     let row = String::from_utf8_lossy(&row);
     Ok(row.split(':').next().unwrap_or_default().to_owned())

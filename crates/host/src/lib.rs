@@ -25,7 +25,7 @@ pub use new_file::{NewFile, is_hidden, sweep};
 pub use private_dir::create_private_dir;
 pub use secret_value::SecretValue;
 pub use settings::{Setting, Settings};
-pub use stat::{FileStat, Space, space, stat, stat_at};
+pub use stat::{FileStat, Space, device_number, space, stat, stat_at};
 pub use system::{LockFile, System};
 pub use tied::tie;
 pub use tool::{Tool, ToolError};

@@ -3,7 +3,7 @@
 use cenote_model::permissions::Permissions;
 use cenote_model::volume::{Timestamp, Timestamps};
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statvfs, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, major, minor, statvfs, statx};
 use std::io;
 use std::path::Path;
 
@@ -34,6 +34,13 @@ pub fn stat_at(folder: impl AsFd, name: &Path) -> io::Result<FileStat> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let found = statx(folder, name, AtFlags::STATX_FORCE_SYNC, wanted)?;
     Ok(FileStat::from(&found))
+}
+
+/// The major and minor number of the block device at a path, or that a link there leads to; `None` if there is none.
+pub fn device_number(path: &Path) -> Option<(u32, u32)> {
+    let found = rustix::fs::stat(path).ok()?;
+    let is_device = FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice;
+    is_device.then(|| (major(found.st_rdev), minor(found.st_rdev)))
 }
 
 impl From<&Statx> for FileStat {

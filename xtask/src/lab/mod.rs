@@ -65,9 +65,7 @@ pub(crate) fn record() -> Result<(), String> {
 fn script([whole, before, after]: &[Vec<String>; 3]) -> String {
     let tests = |names: &[String]| match names {
         [] => "true".to_owned(),
-        names => {
-            format!("/share/lab --exact --include-ignored --test-threads=1 {}", names.join(" "))
-        }
+        names => format!("/share/lab --exact --include-ignored --test-threads=1 {}", names.join(" ")),
     };
     let reboot = match after.is_empty() {
         true => "exit 0",

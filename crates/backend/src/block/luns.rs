@@ -1,8 +1,7 @@
 //! The LUNs of a SCSI host, as the kernel shows them.
 
-use super::{describe, links, settle, volume};
-use crate::{Environment, Found, Watch};
-use cenote_model::pool::Usage;
+use super::{links, scan_given, settle, volume};
+use crate::{Environment, Found, Watch, waiting};
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -11,12 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long udev may take to make the links of new devices.
 const LINKING: Duration = Duration::from_secs(3);
-/// How often it is looked whether it has.
-const POLL: Duration = Duration::from_millis(50);
 
 /// Types of SCSI device that hold data: disks and CD-ROMs.
 const WITH_DATA: [&str; 2] = ["0", "5"];
@@ -85,25 +82,17 @@ pub(crate) fn scan(
             luns.entry(lun.address.clone()).or_insert(lun);
         }
     }
-    let mut usage = Usage::default();
-    for (lun, path) in with_paths(luns.into_values().collect(), target, job)? {
-        let Ok(name) = Name::volume(format!("unit:{}", lun.address)) else { continue };
-        let mut volume = volume(name, path.clone(), key(&lun, keys).unwrap_or(path));
-        // One that cannot be read now must not hide the others.
-        if !describe(&mut volume).unwrap_or(false) {
-            continue;
-        }
-        usage.capacity += volume.capacity.unwrap_or(0);
-        usage.allocation += volume.allocation.unwrap_or(0);
-        found(Arc::new(volume));
-        job.advance(1)?;
-    }
-    Ok(Found { usage, permissions: None, free_extents: Vec::new() })
+    let luns = with_paths(luns.into_values().collect(), target, job)?;
+    let volumes = luns.into_iter().filter_map(|(lun, path)| {
+        let name = Name::volume(format!("unit:{}", lun.address)).ok()?;
+        Some(volume(name, path.clone(), key(&lun, keys).unwrap_or(path)))
+    });
+    scan_given(volumes, found, job)
 }
 
 /// How full a pool of these hosts is.
 pub(crate) fn measure(environment: &Environment, hosts: &[u32], target: &str) -> Result<Found> {
-    scan(environment, hosts, target, Keys::Device, &mut |_| (), &super::look("measuring LUNs"))
+    scan(environment, hosts, target, Keys::Device, &mut |_| (), &waiting::look("measuring LUNs"))
 }
 
 /// Fails if somebody uses a device of the host: something is mounted from it, or it is a part of something larger.
@@ -134,21 +123,19 @@ fn with_paths(luns: Vec<Lun>, target: &str, job: &Job) -> Result<Vec<(Lun, Strin
         };
         return Ok(luns.into_iter().map(with_path).collect());
     }
-    let started = Instant::now();
-    let links = loop {
-        let links = links(target);
-        if luns.iter().all(|lun| links.contains_key(&lun.device)) || started.elapsed() > LINKING {
-            break links;
-        }
-        job.alive();
-        job.check()?;
-        std::thread::sleep(POLL);
-    };
+    let has_all = |links: &BTreeMap<_, _>| luns.iter().all(|lun| links.contains_key(&lun.device));
+    let all = waiting::until(LINKING, job, || Some(links(target)).filter(has_all))?;
+    let links = all.unwrap_or_else(|| links(target));
     let linked = |lun: Lun| {
         let path = links.get(&lun.device).cloned()?;
         Some((lun, path))
     };
     Ok(luns.into_iter().filter_map(linked).collect())
+}
+
+/// Whether the host shows any device.
+pub(crate) fn has_any(sysfs: &Path, host: u32) -> bool {
+    folders(sysfs, host).is_ok_and(|folders| !folders.is_empty())
 }
 
 /// The host's devices: `BUS:TARGET:LUN`, and where the kernel shows each.

@@ -1,7 +1,7 @@
 //! Devices of the device mapper, as the kernel shows them.
 
+use cenote_host::device_number;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A device of the device mapper; `None` for any other.
@@ -12,8 +12,7 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// The device at this path, if it is one.
     pub(crate) fn at(device: &Path, sysfs: &Path) -> Option<Mapped> {
-        let found = fs::metadata(device).ok().filter(|found| found.file_type().is_block_device())?;
-        let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+        let (major, minor) = device_number(device)?;
         let uuid = fs::read_to_string(sysfs.join(format!("dev/block/{major}:{minor}/dm/uuid"))).ok()?;
         Some(Mapped { uuid: uuid.trim_end().to_owned() })
     }

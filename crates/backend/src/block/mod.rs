@@ -8,29 +8,27 @@ pub(crate) mod watch;
 pub(crate) use signature::{check_all_empty, erase};
 
 use crate::content::{self, Durable, local_path, open_file};
-use crate::permissions::apply;
-use crate::{Access, Content, Environment, VolumeIo, Volumes, error, qemu_img};
+use crate::{Access, Content, Environment, Found, VolumeIo, Volumes, error, qemu_img, waiting};
 use cenote_host::{Undo, attributes, stat_at};
 use cenote_image::convert::Source;
 use cenote_image::{ReadAt, device};
 use cenote_model::flags::{CreateOptions, WipeAlgorithm};
 use cenote_model::format::ImageFormat;
+use cenote_model::pool::Usage;
 use cenote_model::volume::VolumeKind;
-use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
+use cenote_model::{Code, Error, Job, Name, PoolDef, Result, VolumeDef};
 use rustix::fs::{CWD, FileType};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long a tool that only looks may take.
-const LOOK: Duration = Duration::from_secs(60);
 /// How long a device may take to appear after it was made.
 const APPEARING: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has.
-const POLL: Duration = Duration::from_millis(5);
+/// The header of a LUKS volume takes this of it.
+const LUKS_HEADER: u64 = 2 << 20;
 
 /// The content of volumes that are devices.
 pub(crate) struct Devices;
@@ -45,14 +43,41 @@ impl Content for Devices {
     }
 }
 
-/// A tool's look at something, for which nobody waits longer than a minute.
-pub(crate) fn look(what: &str) -> Job {
-    Job::new(0, what).with_deadline(LOOK)
-}
-
 /// A volume that is the device at `path`, of which nothing else is known.
 pub(crate) fn volume(name: Name, path: String, key: String) -> VolumeDef {
     VolumeDef { kind: VolumeKind::Block, key: Some(key), format: None, ..VolumeDef::file(name, path) }
+}
+
+/// How much larger than its capacity a device has to be.
+pub(crate) fn header_of(volume: &VolumeDef) -> u64 {
+    if volume.encryption.is_some() { LUKS_HEADER } else { 0 }
+}
+
+/// The only device of a definition.
+pub(crate) fn only_device(def: &PoolDef) -> Result<&str> {
+    match def.source.devices.as_slice() {
+        [device] => Ok(&device.path),
+        _ => Err(Error::new(Code::ConfigUnsupported, "expected exactly 1 device for the storage pool")),
+    }
+}
+
+/// The volumes of a pool whose devices are given, and cannot be made here, as its scan finds them. One that cannot be read
+/// now does not hide the others.
+pub(crate) fn scan_given(
+    devices: impl IntoIterator<Item = VolumeDef>,
+    found: &mut dyn FnMut(Arc<VolumeDef>),
+    job: &Job,
+) -> Result<Found> {
+    let mut usage = Usage::default();
+    for mut volume in devices {
+        if describe(&mut volume).unwrap_or(false) {
+            usage.capacity += volume.capacity.unwrap_or(0);
+            usage.allocation += volume.allocation.unwrap_or(0);
+            found(Arc::new(volume));
+            job.advance(1)?;
+        }
+    }
+    Ok(Found { usage, permissions: None, free_extents: Vec::new() })
 }
 
 /// The links in a pool's target, such as `/dev/disk/by-path`, by the device that each leads to. Their names stay when those
@@ -143,21 +168,15 @@ pub(crate) fn wait_until(
     job: &Job,
 ) -> Result<()> {
     settle(environment, job);
-    let started = Instant::now();
-    while !is_there() {
-        job.alive();
-        job.check()?;
-        if started.elapsed() > APPEARING {
-            return Err(Error::new(
-                Code::Internal,
-                format!(
-                    "the device '{device}' was made but does not appear: udev does not run, or the kernel does not know what it is"
-                ),
-            ));
-        }
-        std::thread::sleep(POLL);
-    }
-    Ok(())
+    waiting::until(APPEARING, job, || is_there().then_some(()))?.ok_or_else(|| {
+        Error::new(
+            Code::Internal,
+            format!(
+                "the device '{device}' was made but does not appear: udev does not run, or the kernel does not know \
+                 what it is"
+            ),
+        )
+    })
 }
 
 /// Waits until udev has dealt with what has happened. Where there is no udev there is nothing to wait for.
@@ -165,11 +184,6 @@ pub(crate) fn settle(environment: &Environment, job: &Job) {
     if let Ok(udevadm) = environment.host.tool("udevadm") {
         let _ = udevadm.args(["settle", "--timeout=20"]).run(job);
     }
-}
-
-/// Gives a new device the permissions that are asked for.
-pub(crate) fn set_permissions(planned: &VolumeDef) -> Result<()> {
-    apply(Path::new(local_path(planned)?), &planned.permissions)
 }
 
 /// Makes a volume with the content of another, for `Volumes::create_from`. `no_sharing` says why blocks are not shared.
@@ -186,7 +200,7 @@ pub(crate) fn create_from(
     }
     volumes.create(planned, options, job)?;
     let mut undo = Undo::new();
-    undo.push(|| drop(volumes.delete(planned, &look("undoing a copy"))));
+    undo.push(|| drop(volumes.delete(planned, &waiting::look("undoing a copy"))));
     // Where it is may be known only now.
     let path = volumes.probe(&planned.name)?.and_then(|made| made.path);
     let made = VolumeDef { path: path.or_else(|| planned.path.clone()), ..planned.clone() };

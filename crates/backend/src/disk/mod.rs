@@ -8,7 +8,7 @@ use crate::content::local_path;
 use crate::permissions::apply;
 use crate::{
     Access, Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes,
-    Watch, error, needs, qemu_img,
+    Watch, error, needs, qemu_img, waiting,
 };
 use cenote_host::{ToolError, Undo};
 use cenote_image::partitions::{self, Partition, Purpose, Role};
@@ -34,8 +34,6 @@ pub(crate) const DRIVER: Driver = Driver {
 const ALIGNMENT: u64 = 1 << 20;
 /// Partitions are whole numbers of sectors, which have at most this size.
 const SECTOR: u64 = 4096;
-/// The header of a LUKS volume takes this of it.
-const LUKS_HEADER: u64 = 2 << 20;
 
 struct Disk {
     def: PoolDef,
@@ -46,15 +44,13 @@ struct Disk {
 }
 
 fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
-    let [device] = def.source.devices.as_slice() else {
-        return Err(Error::new(Code::ConfigUnsupported, "expected exactly 1 device for the storage pool"));
-    };
+    let device = block::only_device(def)?.to_owned();
     let wanted = match def.source.format {
         Some(SourceFormat::PartitionTable(table)) => table,
         _ => PartitionTable::Unknown,
     };
     Ok(Box::new(Disk {
-        device: device.path.clone(),
+        device,
         wanted,
         target: def.target_path().unwrap_or_default().to_owned(),
         def: def.clone(),
@@ -201,6 +197,20 @@ impl Disk {
         layout.partitions.iter().find(|partition| self.name_of(partition.number) == name)
     }
 
+    /// What the partition that is wanted becomes, and its number, which has to be that in its name.
+    fn next(&self, layout: &Layout, wanted: &VolumeDef) -> Result<(Role, u32)> {
+        let role = wanted_role(layout, wanted)?;
+        let number = layout.next_number(role);
+        let expected = self.name_of(number);
+        match wanted.name.as_str() == expected {
+            true => Ok((role, number)),
+            false => Err(Error::new(
+                Code::InvalidArg,
+                format!("invalid partition name '{}', expected '{expected}'", wanted.name),
+            )),
+        }
+    }
+
     /// Has the kernel look at the table, if a partition has no device.
     fn tell_kernel(&self, layout: &Layout, job: &Job) {
         let is_known = |partition: &Partition| self.device_of(partition.number).exists();
@@ -235,7 +245,7 @@ impl Disk {
 
 impl Pool for Disk {
     fn is_active(&self) -> Result<bool> {
-        match self.layout(&block::look("looking at a disk")) {
+        match self.layout(&waiting::look("looking at a disk")) {
             Ok(_) => Ok(true),
             Err(error) => match error.code {
                 Code::InvalidArg | Code::StorageProbeFailed | Code::OperationInvalid => Ok(false),
@@ -249,7 +259,7 @@ impl Pool for Disk {
         if self.wanted != PartitionTable::Unknown {
             return Ok(None);
         }
-        let table = self.layout(&block::look("looking at a disk"))?.table;
+        let table = self.layout(&waiting::look("looking at a disk"))?.table;
         let mut def = self.def.clone();
         def.source.format = Some(SourceFormat::PartitionTable(table));
         Ok(Some(def))
@@ -284,7 +294,7 @@ impl Pool for Disk {
     }
 
     fn measure(&self) -> Result<Found> {
-        Ok(self.found(&self.layout(&block::look("measuring a disk"))?))
+        Ok(self.found(&self.layout(&waiting::look("measuring a disk"))?))
     }
 
     fn construction(&self) -> Option<&dyn Construction> {
@@ -300,7 +310,7 @@ impl Pool for Disk {
     }
 
     fn watch(&self) -> io::Result<Option<Box<dyn Watch>>> {
-        let layout = self.layout(&block::look("looking at a disk")).map_err(io::Error::other)?;
+        let layout = self.layout(&waiting::look("looking at a disk")).map_err(io::Error::other)?;
         if !matches!(layout.table, PartitionTable::Gpt | PartitionTable::Dos) {
             // parted opens the disk for writing when it looks, of which udev tells: that would have no end.
             return Ok(None);
@@ -346,27 +356,18 @@ impl Volumes for Disk {
         if wanted.encryption.is_some() {
             qemu_img::check(&wanted, CreateOptions::default())?;
         }
-        let layout = self.layout(&block::look("planning a partition"))?;
-        let role = wanted_role(&layout, &wanted)?;
-        let number = layout.next_number(role);
-        let expected = self.name_of(number);
-        if wanted.name.as_str() != expected {
-            return Err(Error::new(
-                Code::InvalidArg,
-                format!("invalid partition name '{}', expected '{expected}'", wanted.name),
-            ));
-        }
+        let layout = self.layout(&waiting::look("planning a partition"))?;
+        let (_, number) = self.next(&layout, &wanted)?;
         let path = self.device_of(number).display().to_string();
         Ok(VolumeDef { kind: VolumeKind::Block, key: Some(path.clone()), path: Some(path), ..wanted })
     }
 
     fn create(&self, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()> {
         let layout = self.layout(job)?;
-        let role = wanted_role(&layout, planned)?;
-        let number = layout.next_number(role);
+        // Others may have made one meanwhile.
+        let (role, number) = self.next(&layout, planned)?;
         let capacity = planned.capacity.unwrap_or(0);
-        let header = if planned.encryption.is_some() { LUKS_HEADER } else { 0 };
-        let length = capacity.saturating_add(header).max(1);
+        let length = capacity.saturating_add(block::header_of(planned)).max(1);
         let (align, unit) = self.granularity(layout.table, job)?;
         let length = length.checked_next_multiple_of(unit).unwrap_or(length);
         let place = layout.place(role, length, align)?;
@@ -390,7 +391,7 @@ impl Volumes for Disk {
         let set: Vec<&str> = flag.map_or(Vec::new(), |flag| vec!["set", &number_text, flag, "on"]);
         self.parted(&[&make, &set], job).map_err(error::tool)?;
         let mut undo = Undo::new();
-        undo.push(|| drop(self.remove(number, &block::look("undoing a creation"))));
+        undo.push(|| drop(self.remove(number, &waiting::look("undoing a creation"))));
         let is_there = || self.device_of(number).exists();
         block::wait_until(&self.environment, local_path(planned)?, is_there, job)?;
         let device = self.device_of(number);
@@ -414,7 +415,7 @@ impl Volumes for Disk {
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
-        let layout = self.layout(&block::look("looking at a partition"))?;
+        let layout = self.layout(&waiting::look("looking at a partition"))?;
         match self.find(&layout, name.as_str()) {
             Some(partition) => self.describe(&layout, partition, &block::links(&self.target)),
             None => Ok(None),

@@ -1,7 +1,7 @@
 //! iscsiadm(8): what this machine knows of targets, and logging in and out.
 
 use super::session::Portal;
-use crate::{block, error};
+use crate::{error, waiting};
 use cenote_host::{Host, NewFile, SecretValue, ToolError, Undo};
 use cenote_model::{Code, Error, Job, Result};
 use std::fs;
@@ -57,7 +57,7 @@ impl Login<'_> {
             Err(e) if code(&e) == Some(NOTHING_FOUND) => {
                 self.node(host, &["--op", "new"], job).map_err(error::tool)?;
                 undo.push(|| {
-                    let job = block::look("undoing a login");
+                    let job = waiting::look("undoing a login");
                     drop(self.node(host, &["--op", "delete"], &job));
                 });
             }
@@ -201,7 +201,7 @@ pub(super) fn interface(host: &Host, initiator: &str, job: &Job) -> Result<Strin
     };
     run(&["--op", "new"], job)?;
     let mut undo = Undo::new();
-    undo.push(|| drop(run(&["--op", "delete"], &block::look("undoing an interface"))));
+    undo.push(|| drop(run(&["--op", "delete"], &waiting::look("undoing an interface"))));
     run(&["--op", "update", "--name", "iface.initiatorname", "--value", initiator], job)?;
     undo.disarm();
     Ok(interface)

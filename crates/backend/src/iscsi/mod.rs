@@ -3,9 +3,9 @@
 mod initiator;
 pub mod session;
 
+use crate::block::Devices;
 use crate::block::luns::{self, Keys};
-use crate::block::{self, Devices};
-use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch, needs};
+use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch, needs, waiting};
 use cenote_model::auth::AuthKind;
 use cenote_model::secret::UsageKind;
 use cenote_model::source::{Device, Host as Server, Source};
@@ -189,7 +189,7 @@ fn find_sources(question: Option<&Source>, host: &cenote_host::Host) -> Result<V
         return Err(Error::new(Code::ConfigUnsupported, "Expected exactly 1 host for the storage pool"));
     };
     let portal = portal(server)?;
-    let job = block::look("asking a portal for its targets");
+    let job = waiting::look("asking a portal for its targets");
     let interface = match &question.initiator {
         None => None,
         Some(initiator) => {

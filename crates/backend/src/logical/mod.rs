@@ -7,7 +7,7 @@ use crate::content::{self, local_path};
 use crate::permissions::apply;
 use crate::{
     Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, Watch, error, needs,
-    qemu_img,
+    qemu_img, waiting,
 };
 use cenote_host::{Host, Undo};
 use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
@@ -36,8 +36,6 @@ const MEMBER: &str = "LVM2_member";
 const TICK: Duration = Duration::from_secs(3);
 /// The mode of a volume where none is asked for.
 const MODE: u32 = 0o600;
-/// The header of a LUKS volume takes this of it.
-const LUKS_HEADER: u64 = 2 << 20;
 
 struct Logical {
     def: PoolDef,
@@ -54,7 +52,7 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
 }
 
 fn find_sources(_question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
-    groups(host, &block::look("looking for volume groups"))
+    groups(host, &waiting::look("looking for volume groups"))
 }
 
 /// The volume groups of this machine, as sources for pools.
@@ -164,7 +162,7 @@ impl Logical {
     /// How lvm shall make the volume: whole; as a snapshot; or, if less than its capacity is to be allocated, in the
     /// group's thin pool, or where there is none with a store of that size for what is written.
     fn creation(&self, planned: &VolumeDef, job: &Job) -> Result<Vec<String>> {
-        let header = if planned.encryption.is_some() { LUKS_HEADER } else { 0 };
+        let header = block::header_of(planned);
         let capacity = planned.capacity.unwrap_or(0);
         let allocation = planned.allocation.unwrap_or(capacity);
         let whole = kibibytes(capacity.saturating_add(header));
@@ -205,7 +203,7 @@ impl Logical {
 
 impl Pool for Logical {
     fn is_active(&self) -> Result<bool> {
-        match self.find_group(&block::look("looking for a volume group")) {
+        match self.find_group(&waiting::look("looking for a volume group")) {
             Ok(()) => Ok(true),
             Err(error) if error.code == Code::ConfigUnsupported => Ok(false),
             Err(error) => Err(error),
@@ -246,7 +244,7 @@ impl Pool for Logical {
     }
 
     fn measure(&self) -> Result<Found> {
-        Ok(usage(&self.report(&block::look("measuring a volume group"))?))
+        Ok(usage(&self.report(&waiting::look("measuring a volume group"))?))
     }
 
     fn construction(&self) -> Option<&dyn Construction> {
@@ -284,7 +282,9 @@ impl Construction for Logical {
         for &device in &devices {
             block::erase(&self.environment, device, job)?;
             self.run(["pvcreate", "--yes", device], job)?;
-            undo.push(move || drop(self.run(["pvremove", "--yes", device], &block::look("undoing a build"))));
+            undo.push(move || {
+                drop(self.run(["pvremove", "--yes", device], &waiting::look("undoing a build")))
+            });
         }
         self.run(["vgcreate", &self.group].into_iter().chain(devices.iter().copied()), job)?;
         undo.disarm();
@@ -316,7 +316,7 @@ impl Volumes for Logical {
         args.extend(self.creation(planned, job)?);
         self.run(args.iter().map(String::as_str), job)?;
         let mut undo = Undo::new();
-        undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a creation"))));
+        undo.push(|| drop(Volumes::delete(self, planned, &waiting::look("undoing a creation"))));
         let path = local_path(planned)?;
         block::wait_for(&self.environment, path, job)?;
         if planned.encryption.is_some() {
@@ -343,7 +343,7 @@ impl Volumes for Logical {
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
-        match self.find(name.as_str(), &block::look("looking at a logical volume"))? {
+        match self.find(name.as_str(), &waiting::look("looking at a logical volume"))? {
             Some(lv) => self.describe(&lv),
             None => Ok(None),
         }
@@ -354,8 +354,7 @@ impl Volumes for Logical {
     }
 
     fn resize(&self, volume: &VolumeDef, capacity: u64, _growth: Growth, job: &Job) -> Result<()> {
-        let header = if volume.encryption.is_some() { LUKS_HEADER } else { 0 };
-        let size = kibibytes(capacity.saturating_add(header));
+        let size = kibibytes(capacity.saturating_add(block::header_of(volume)));
         let name = self.name_of(volume);
         let args = ["lvresize", "--force", "--yes", "-L", &size, &name];
         self.run(args, job).map(drop)

@@ -1,16 +1,16 @@
 //! Virtual Fibre Channel hosts (NPIV), made and removed through the kernel's files of the host that has them.
 
 use super::adapter::{FC_HOSTS, SCSI_HOSTS, attribute, find_fc, has_names, hosts, is_same_wwn, number};
+use crate::block::luns;
+use crate::waiting;
 use cenote_model::source::FcHost;
 use cenote_model::{Code, Error, Job, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a new host, and then its first LUN, may take to appear.
 const APPEARING: Duration = Duration::from_secs(10);
-/// How often it is looked whether it has.
-const POLL: Duration = Duration::from_millis(50);
 
 /// Makes the host that a definition names, unless it is there.
 pub(super) fn create(fc: &FcHost, sysfs: &Path, job: &Job) -> Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn create(fc: &FcHost, sysfs: &Path, job: &Job) -> Result<()> {
         return check(fc, host, sysfs);
     }
     operate("vport_create", parent(fc, sysfs)?, fc, sysfs)?;
-    let host = wait(job, || find_fc(fc, sysfs))?.ok_or_else(|| {
+    let host = waiting::until(APPEARING, job, || find_fc(fc, sysfs))?.ok_or_else(|| {
         Error::new(
             Code::Internal,
             format!(
@@ -28,12 +28,7 @@ pub(super) fn create(fc: &FcHost, sysfs: &Path, job: &Job) -> Result<()> {
         )
     })?;
     // Its LUNs come one by one; if none comes, there is none.
-    let has_lun = || {
-        let devices = fs::read_dir(sysfs.join("bus/scsi/devices")).into_iter().flatten().flatten();
-        let mut names = devices.filter_map(|entry| entry.file_name().into_string().ok());
-        names.any(|name| name.starts_with(&format!("{host}:"))).then_some(())
-    };
-    wait(job, has_lun).map(drop)
+    waiting::until(APPEARING, job, || luns::has_any(sysfs, host).then_some(())).map(drop)
 }
 
 /// Removes the host that a definition names.
@@ -128,18 +123,4 @@ fn operate(operation: &str, parent: u32, fc: &FcHost, sysfs: &Path) -> Result<()
     fs::write(&file, &names).map_err(|e| {
         Error::system(format!("Write of '{names}' to '{}' during {operation} failed", file.display()), &e)
     })
-}
-
-/// Looks until there is something, for a while.
-fn wait<T>(job: &Job, look: impl Fn() -> Option<T>) -> Result<Option<T>> {
-    let started = Instant::now();
-    loop {
-        let found = look();
-        if found.is_some() || started.elapsed() > APPEARING {
-            return Ok(found);
-        }
-        job.alive();
-        job.check()?;
-        std::thread::sleep(POLL);
-    }
 }

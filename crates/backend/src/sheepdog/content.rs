@@ -1,7 +1,7 @@
 //! The bytes of a virtual disk, read and written in pieces of bounded size, each by one call of dog.
 
 use super::{Cluster, PIECE};
-use crate::{VolumeIo, block};
+use crate::{VolumeIo, waiting};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -43,7 +43,7 @@ impl VdiIo {
             return Ok(());
         }
         let written =
-            self.cluster.write(&self.name, piece.start, &piece.bytes, &block::look("writing a piece"));
+            self.cluster.write(&self.name, piece.start, &piece.bytes, &waiting::look("writing a piece"));
         piece.bytes.clear();
         written.map_err(io::Error::other)
     }
@@ -61,7 +61,7 @@ impl VolumeIo for VdiIo {
         }
         if !(piece.start..piece.end()).contains(&offset) {
             let length = (self.size - offset).min(PIECE as u64);
-            let bytes = self.cluster.read(&self.name, offset, length, &block::look("reading a piece"));
+            let bytes = self.cluster.read(&self.name, offset, length, &waiting::look("reading a piece"));
             *piece = Piece { start: offset, bytes: bytes.map_err(io::Error::other)? };
         }
         let rest = piece.bytes.get((offset - piece.start) as usize..).unwrap_or_default();

@@ -4,8 +4,8 @@ mod content;
 pub mod listing;
 
 use crate::{
-    Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, block, error,
-    needs,
+    Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, error, needs,
+    waiting,
 };
 use cenote_host::{Host, Undo};
 use cenote_model::flags::{CreateOptions, WipeAlgorithm};
@@ -72,14 +72,15 @@ impl Cluster {
         dog.args(operands).run(job).map_err(error::tool)
     }
 
-    fn vdis(&self, job: &Job) -> Result<Vec<Vdi>> {
-        listing::vdis(&String::from_utf8_lossy(&self.dog(&["vdi", "list", "-r"], None, job)?))
+    /// All disks and snapshots, or those of this name.
+    fn vdis(&self, name: Option<&str>, job: &Job) -> Result<Vec<Vdi>> {
+        let command: Vec<_> = ["vdi", "list", "-r"].into_iter().chain(name).collect();
+        listing::vdis(&String::from_utf8_lossy(&self.dog(&command, None, job)?))
     }
 
     /// The disk of this name, not its snapshots.
     fn find(&self, name: &str, job: &Job) -> Result<Option<Vdi>> {
-        let found = self.dog(&["vdi", "list", "-r", name], None, job)?;
-        let found = listing::vdis(&String::from_utf8_lossy(&found))?;
+        let found = self.vdis(Some(name), job)?;
         Ok(found.into_iter().find(|vdi| vdi.name == name && vdi.state != State::Snapshot))
     }
 
@@ -107,7 +108,7 @@ impl Cluster {
             Some(tag) => vdi.state == State::Snapshot && vdi.tag == tag,
             None => vdi.state != State::Snapshot,
         };
-        match self.vdis(job)?.iter().any(|vdi| vdi.name == name && is_meant(vdi)) {
+        match self.vdis(Some(name), job)?.iter().any(|vdi| vdi.name == name && is_meant(vdi)) {
             false => Ok(()),
             true => Err(Error::new(Code::OperationFailed, format!("dog has not deleted volume '{name}'"))),
         }
@@ -166,7 +167,7 @@ impl Pool for Sheepdog {
         found: &mut dyn FnMut(Arc<VolumeDef>),
         job: &Job,
     ) -> Result<Found> {
-        for volume in self.cluster.vdis(job)?.into_iter().filter_map(|vdi| self.describe(vdi)) {
+        for volume in self.cluster.vdis(None, job)?.into_iter().filter_map(|vdi| self.describe(vdi)) {
             found(Arc::new(volume));
             job.advance(1)?;
         }
@@ -174,7 +175,7 @@ impl Pool for Sheepdog {
     }
 
     fn measure(&self) -> Result<Found> {
-        self.found(&block::look("measuring a cluster"))
+        self.found(&waiting::look("measuring a cluster"))
     }
 
     fn volumes(&self) -> Option<&dyn Volumes> {
@@ -232,11 +233,11 @@ impl Volumes for Sheepdog {
         self.must_find(from, job)?;
         let tag = format!("cenote-{to}");
         self.cluster.dog(&["vdi", "snapshot", "-s", &tag, from], None, job)?;
-        let remove_snapshot = || self.cluster.delete(from, Some(&tag), &block::look("removing a snapshot"));
+        let remove_snapshot = || self.cluster.delete(from, Some(&tag), &waiting::look("removing a snapshot"));
         let mut undo = Undo::new();
         undo.push(|| drop(remove_snapshot()));
         self.cluster.dog(&["vdi", "clone", "-s", &tag, from, to], None, job)?;
-        undo.push(|| drop(self.cluster.delete(to, None, &block::look("undoing a clone"))));
+        undo.push(|| drop(self.cluster.delete(to, None, &waiting::look("undoing a clone"))));
         let wanted = planned.capacity.unwrap_or(0);
         if wanted > source.capacity.unwrap_or(0) {
             self.cluster.dog(&["vdi", "resize", to, &wanted.to_string()], None, job)?;
@@ -247,7 +248,7 @@ impl Volumes for Sheepdog {
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
-        let found = self.cluster.find(name.as_str(), &block::look("looking at a volume"))?;
+        let found = self.cluster.find(name.as_str(), &waiting::look("looking at a volume"))?;
         Ok(found.and_then(|vdi| self.describe(vdi)))
     }
 
@@ -271,7 +272,7 @@ impl Volumes for Sheepdog {
 
 impl Content for Sheepdog {
     fn open(&self, volume: &VolumeDef, _access: Access) -> Result<Box<dyn VolumeIo>> {
-        let vdi = self.must_find(volume.name.as_str(), &block::look("looking at a volume"))?;
+        let vdi = self.must_find(volume.name.as_str(), &waiting::look("looking at a volume"))?;
         Ok(Box::new(VdiIo::new(Arc::clone(&self.cluster), vdi.name, vdi.size)))
     }
 

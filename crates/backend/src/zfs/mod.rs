@@ -4,8 +4,10 @@ pub mod history;
 
 use crate::block::{self, Devices};
 use crate::content::local_path;
+use crate::permissions::apply;
 use crate::{
     Construction, Content, Driver, Earlier, Environment, Found, Growth, Pool, Volumes, Watch, error, needs,
+    waiting,
 };
 use cenote_host::Undo;
 use cenote_model::flags::{CreateOptions, Overwrite};
@@ -13,6 +15,7 @@ use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver = Driver {
@@ -203,7 +206,7 @@ impl Zfs {
 
 impl Pool for Zfs {
     fn is_active(&self) -> Result<bool> {
-        self.has_dataset(&block::look("looking for a dataset"))
+        self.has_dataset(&waiting::look("looking for a dataset"))
     }
 
     /// A pool that is exported is imported, as the machine's start does with those that it knows.
@@ -247,7 +250,7 @@ impl Pool for Zfs {
     }
 
     fn measure(&self) -> Result<Found> {
-        Ok(self.list(Zvols::None, &block::look("measuring a dataset"))?.found())
+        Ok(self.list(Zvols::None, &waiting::look("measuring a dataset"))?.found())
     }
 
     fn construction(&self) -> Option<&dyn Construction> {
@@ -332,9 +335,9 @@ impl Volumes for Zfs {
         args.extend(["-V".to_owned(), size.to_string(), self.name_of(planned)]);
         self.zfs(args.iter().map(String::as_str), job)?;
         let mut undo = Undo::new();
-        undo.push(|| drop(Volumes::delete(self, planned, &block::look("undoing a creation"))));
+        undo.push(|| drop(Volumes::delete(self, planned, &waiting::look("undoing a creation"))));
         block::wait_for(&self.environment, local_path(planned)?, job)?;
-        block::set_permissions(planned)?;
+        apply(Path::new(local_path(planned)?), &planned.permissions)?;
         undo.disarm();
         Ok(())
     }
@@ -351,7 +354,7 @@ impl Volumes for Zfs {
     }
 
     fn probe(&self, name: &Name) -> Result<Option<VolumeDef>> {
-        match self.find(name.as_str(), &block::look("looking at a zvol"))? {
+        match self.find(name.as_str(), &waiting::look("looking at a zvol"))? {
             Some(zvol) => self.describe(&zvol),
             None => Ok(None),
         }
