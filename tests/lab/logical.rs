@@ -47,7 +47,7 @@ fn life(client: &Client<'_>, group: &str) {
     client.run(&["vol-delete", "snap", "--pool", group]);
 
     // What is thin takes what is written of it.
-    run("lvcreate", &["-q", "-y", "-L", "24M", "-T", &format!("{group}/thins")]);
+    client.run(&["vol-create-as", group, "thins", "24M", "--format", "thin-pool"]);
     client.run(&["vol-create-as", group, "thin", "128M", "--allocation", "0"]);
     client.write_and_read(group, "thin");
     client.run(&["pool-refresh", group]);
@@ -56,9 +56,21 @@ fn life(client: &Client<'_>, group: &str) {
     let allocation = xml.split("<allocation unit='bytes'>").nth(1).unwrap().split('<').next().unwrap();
     let allocation: u64 = allocation.parse().unwrap();
     assert!((2 << 20..5 << 20).contains(&allocation), "{xml}");
+    let pool = client.run(&["vol-dumpxml", "thins", "--pool", group]);
+    assert!(pool.contains("<format type='thin-pool'/>") && pool.contains(">25165824</capacity>"), "{pool}");
+    assert!(pool.contains(&format!("<allocation unit='bytes'>{allocation}<")), "{pool}\n{xml}");
+    for args in [&["vol-wipe", "thins"][..], &["vol-clone", "thins", "copy"]] {
+        let refused = client.fail(&[args, &["--pool", group]].concat());
+        assert!(refused.contains("'thins' is a thin pool"), "{refused}");
+    }
+    let refused = client.fail(&["vol-delete", "thins", "--pool", group]);
+    assert!(refused.contains("have to be deleted first: 'thin'"), "{refused}");
+    client.run(&["vol-resize", "thins", "28M", "--pool", group]);
     client.run(&["vol-wipe", "thin", "--pool", group]);
     assert!(std::fs::read(format!("/dev/{group}/thin")).unwrap().iter().all(|byte| *byte == 0));
     client.run(&["vol-delete", "thin", "--pool", group]);
+    client.run(&["vol-delete", "thins", "--pool", group]);
+    assert!(!client.has(group, "thins"));
 
     // A group that is full, and a name that could be an option.
     let refused = client.fail(&["vol-create-as", group, "large", "1G"]);

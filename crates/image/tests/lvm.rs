@@ -5,10 +5,9 @@
 use cenote_image::lvm;
 use cenote_test_support::{am_root, have, run};
 use std::fs::File;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 #[test]
-fn the_group_and_when_it_was_changed() {
+fn the_group_of_a_device() {
     if !am_root() || !have("lvm") || !have("losetup") {
         return;
     }
@@ -19,19 +18,26 @@ fn the_group_and_when_it_was_changed() {
     let read = || lvm::read(&File::open(&file).unwrap()).unwrap();
     assert_eq!(read(), None);
     let group = format!("cenote-{}", std::process::id());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     // Without the kernel's part: only metadata is written.
     let made = std::panic::catch_unwind(|| {
-        run("lvm", &["pvcreate", "--driverloaded", "n", "--yes", &device]);
+        run("lvm", &["pvcreate", "--driverloaded", "n", "--yes", "--metadatasize", "64k", &device]);
         run("lvm", &["vgcreate", "--driverloaded", "n", &group, &device]);
+        let id = run("lvm", &["pvs", "--driverloaded", "n", "--noheadings", "-o", "pv_uuid", &device]);
         // Often enough for the text to go round its area.
-        for tag in ["one", "two", "three"] {
-            run("lvm", &["vgchange", "--driverloaded", "n", "--addtag", tag, &group]);
+        let mut seen = Vec::new();
+        for number in 0..16 {
+            let tag = format!("{}{number}", "long".repeat(200));
+            run("lvm", &["vgchange", "--driverloaded", "n", "--addtag", &tag, &group]);
+            seen.push(read());
         }
-        read()
+        (id, seen)
     });
     run("losetup", &["--detach", &device]);
-    let found = made.unwrap().unwrap();
-    assert_eq!(found.group, group);
-    assert!((now..now + 600).contains(&found.changed), "{found:?}");
+    let (id, seen) = made.unwrap();
+    for (before, found) in seen.into_iter().enumerate() {
+        let found = found.unwrap();
+        assert_eq!(found.id, id.trim().replace('-', ""));
+        assert_eq!((found.group.name.as_str(), found.group.sequence), (group.as_str(), before as u64 + 2));
+        assert_eq!(found.group.devices[0].path.as_deref(), Some(device.as_str()));
+    }
 }

@@ -124,6 +124,9 @@ pub enum VolumeFormat {
     Image(ImageFormat),
     /// A partition.
     Partition(PartitionFormat),
+    /// A thin pool of a volume group, which is no device, but gives space to its thin volumes. libvirt has no such format, and
+    /// takes no notice of formats in `logical` pools.
+    ThinPool,
 }
 
 impl VolumeFormat {
@@ -132,6 +135,7 @@ impl VolumeFormat {
         match self {
             VolumeFormat::Image(f) => f.as_str(),
             VolumeFormat::Partition(f) => f.as_str(),
+            VolumeFormat::ThinPool => "thin-pool",
         }
     }
 }

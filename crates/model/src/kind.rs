@@ -154,11 +154,15 @@ impl PoolKind {
 
     /// The volume format with this name. libvirt takes "none" for partitions only.
     pub fn volume_format(self, name: &str) -> Option<VolumeFormat> {
+        if self == PoolKind::Logical {
+            return Some(VolumeFormat::ThinPool).filter(|format| format.as_str() == name);
+        }
         match self.default_volume_format()? {
             VolumeFormat::Image(_) => ImageFormat::from_name(name)
                 .filter(|format| *format != ImageFormat::None)
                 .map(VolumeFormat::Image),
             VolumeFormat::Partition(_) => PartitionFormat::from_name(name).map(VolumeFormat::Partition),
+            VolumeFormat::ThinPool => None,
         }
     }
 
@@ -168,7 +172,7 @@ impl PoolKind {
             _ if self == PoolKind::Rbd => Vec::new(),
             Some(VolumeFormat::Image(_)) => ImageFormat::ALL.iter().map(|f| f.as_str()).collect(),
             Some(VolumeFormat::Partition(_)) => PartitionFormat::ALL.iter().map(|f| f.as_str()).collect(),
-            None => Vec::new(),
+            Some(VolumeFormat::ThinPool) | None => Vec::new(),
         }
     }
 }

@@ -392,7 +392,7 @@ impl BackingStore {
 fn read_format(parent: &Element<'_, '_>, pool: PoolKind) -> Result<Option<VolumeFormat>> {
     let name = parent.child("format").and_then(|format| format.attr_non_empty("type"));
     match (pool.default_volume_format(), name) {
-        (None, _) => Ok(None),
+        (None, name) => Ok(name.and_then(|name| pool.volume_format(name))),
         (default, None) => Ok(default),
         (Some(_), Some(name)) => pool
             .volume_format(name)

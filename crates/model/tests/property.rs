@@ -169,7 +169,8 @@ fn encryption() -> impl Strategy<Value = Encryption> {
 
 fn volume_format(pool: PoolKind) -> impl Strategy<Value = Option<VolumeFormat>> {
     let all: Vec<_> = match pool.default_volume_format() {
-        None => vec![None],
+        None if pool == PoolKind::Logical => vec![None, Some(VolumeFormat::ThinPool)],
+        None | Some(VolumeFormat::ThinPool) => vec![None],
         Some(VolumeFormat::Image(_)) => ImageFormat::ALL
             .iter()
             .filter(|format| **format != ImageFormat::None)

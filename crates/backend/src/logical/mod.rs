@@ -1,5 +1,6 @@
 //! `logical`: a volume group of LVM. All is done by lvm(8), which reports a whole group in one call.
 
+mod plain;
 pub mod report;
 
 use crate::block::{self, Devices};
@@ -11,6 +12,7 @@ use crate::{
 };
 use cenote_host::{Host, Undo};
 use cenote_model::flags::{CreateOptions, Overwrite, WipeAlgorithm};
+use cenote_model::format::VolumeFormat;
 use cenote_model::permissions::Permissions;
 use cenote_model::pool::Usage;
 use cenote_model::source::Source;
@@ -21,7 +23,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 pub(crate) const DRIVER: Driver = Driver {
     kind: PoolKind::Logical,
@@ -32,8 +33,6 @@ pub(crate) const DRIVER: Driver = Driver {
 
 /// What blkid calls a device of a volume group.
 const MEMBER: &str = "LVM2_member";
-/// LVM notes when it has changed something in whole seconds, by a clock that may be set by as much.
-const TICK: Duration = Duration::from_secs(3);
 /// The mode of a volume where none is asked for.
 const MODE: u32 = 0o600;
 
@@ -70,8 +69,15 @@ impl Logical {
         lvm(&self.environment.host, args, job)
     }
 
-    /// All of the group, in one call.
-    fn report(&self, job: &Job) -> Result<Group> {
+    /// All of the group: as its devices have it, those of the definition and of volumes that are known, or as LVM tells it in
+    /// one call.
+    fn read(&self, known: &[Arc<VolumeDef>], job: &Job) -> Result<Group> {
+        let named = self.def.source.devices.iter().map(|device| &device.path);
+        let used = known.iter().flat_map(|volume| &volume.extents).map(|extent| &extent.device);
+        let devices: BTreeSet<_> = named.chain(used).map(String::as_str).collect();
+        if let Some(group) = plain::group(&self.group, &Vec::from_iter(devices)) {
+            return Ok(group);
+        }
         let output = self.run(report::ARGS.into_iter().chain([self.group.as_str()]), job)?;
         report::group(&String::from_utf8_lossy(&output))
     }
@@ -99,7 +105,7 @@ impl Logical {
 
     /// The volume that a logical volume is, if it has a device.
     fn describe(&self, lv: &LogicalVolume) -> Result<Option<VolumeDef>> {
-        if !lv.is_active || lv.kind == Kind::ThinPool {
+        if !lv.is_active {
             return Ok(None);
         }
         let Ok(name) = Name::volume(lv.name.as_str()) else { return Ok(None) };
@@ -107,6 +113,11 @@ impl Logical {
         let is_there = match lv.kind {
             // Its size is that of its store.
             Kind::Snapshot => block::describe(&mut volume)?,
+            Kind::ThinPool => {
+                volume.capacity = Some(lv.size);
+                volume.format = Some(VolumeFormat::ThinPool);
+                true
+            }
             _ => block::describe_sized(&mut volume, lv.size)?,
         };
         if !is_there {
@@ -123,32 +134,6 @@ impl Logical {
         Ok(Some(volume))
     }
 
-    /// What is known of an earlier scan, if the group has not been changed since: its physical volumes say when it was. A
-    /// volume that fills up, or that is activated, changes without them.
-    fn still_known(&self, earlier: Earlier<'_>) -> Option<Vec<Arc<VolumeDef>>> {
-        let known = (earlier.volumes)();
-        let mut named: Vec<_> =
-            std::fs::read_dir(&self.target).ok()?.flatten().map(|entry| entry.file_name()).collect();
-        named.sort();
-        let is_as_it_was = named.iter().eq(known.iter().map(|volume| volume.name.as_str()))
-            && known.iter().all(|volume| volume.allocation == volume.capacity && volume.backing.is_none());
-        let devices: BTreeSet<_> = known
-            .iter()
-            .flat_map(|volume| volume.extents.iter().map(|extent| extent.device.as_str()))
-            .collect();
-        let settled = earlier.began.checked_sub(TICK)?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-        let is_unchanged = |device: &&str| {
-            let metadata = cenote_image::open(Path::new(device))
-                .ok()
-                .and_then(|disk| cenote_image::lvm::read(&disk).ok().flatten());
-            metadata.is_some_and(|metadata| metadata.group == self.group && metadata.changed < settled)
-        };
-        if !is_as_it_was || devices.is_empty() || !devices.iter().all(is_unchanged) {
-            return None;
-        }
-        known.into_iter().map(|volume| block::still(volume).ok().flatten()).collect()
-    }
-
     /// `GROUP/VOLUME`, as lvm names it.
     fn name_of(&self, volume: &VolumeDef) -> String {
         format!("{}/{}", self.group, volume.name)
@@ -156,17 +141,44 @@ impl Logical {
 
     /// The logical volume of this name.
     fn find(&self, name: &str, job: &Job) -> Result<Option<LogicalVolume>> {
-        Ok(self.report(job)?.volumes.into_iter().find(|lv| lv.name == name))
+        Ok(self.read(&[], job)?.volumes.into_iter().find(|lv| lv.name == name))
     }
 
-    /// How lvm shall make the volume: whole; as a snapshot; or, if less than its capacity is to be allocated, in the
+    /// With a thin pool its volumes would be lost.
+    fn check_unused(&self, thin_pool: &VolumeDef, job: &Job) -> Result<()> {
+        let volumes = self.read(&[], job)?.volumes;
+        let name = thin_pool.name.as_str();
+        let users: Vec<_> = volumes
+            .iter()
+            .filter(|lv| lv.pool.as_deref() == Some(name))
+            .map(|lv| format!("'{}'", lv.name))
+            .collect();
+        match users.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(
+                Code::OperationInvalid,
+                format!(
+                    "thin pool '{name}' has volumes, which have to be deleted first: {}",
+                    users.join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// How lvm shall make the volume: a thin pool; whole; as a snapshot; or, if less than its capacity is to be allocated, in the
     /// group's thin pool, or where there is none with a store of that size for what is written.
     fn creation(&self, planned: &VolumeDef, job: &Job) -> Result<Vec<String>> {
         let header = block::header_of(planned);
         let capacity = planned.capacity.unwrap_or(0);
         let allocation = planned.allocation.unwrap_or(capacity);
         let whole = kibibytes(capacity.saturating_add(header));
-        let group = self.report(job)?;
+        if is_thin_pool(planned) {
+            return Ok(strings(["--type", "thin-pool", "-L", &whole, &self.group]));
+        }
+        if planned.backing.is_none() && allocation >= capacity {
+            return Ok(strings(["-L", &whole, &self.group]));
+        }
+        let group = self.read(&[], job)?;
         let find = |name: &str| group.volumes.iter().find(|lv| lv.name == name);
         if let Some(backing) = &planned.backing {
             let origin =
@@ -182,9 +194,6 @@ impl Logical {
                 Kind::Thin => strings(["--snapshot", "-k", "n", &origin_name]),
                 _ => strings(["-L", &kibibytes(allocation.max(1)), "--snapshot", &origin_name]),
             });
-        }
-        if allocation >= capacity {
-            return Ok(strings(["-L", &whole, &self.group]));
         }
         match group
             .volumes
@@ -227,13 +236,8 @@ impl Pool for Logical {
         found: &mut dyn FnMut(Arc<VolumeDef>),
         job: &Job,
     ) -> Result<Found> {
-        if let Some((earlier, known)) =
-            earlier.and_then(|earlier| Some((earlier, self.still_known(earlier)?)))
-        {
-            known.into_iter().for_each(&mut *found);
-            return Ok(Found { usage: earlier.usage, permissions: None, free_extents: Vec::new() });
-        }
-        let group = self.report(job)?;
+        let known = earlier.map(|earlier| (earlier.volumes)()).unwrap_or_default();
+        let group = self.read(&known, job)?;
         for lv in &group.volumes {
             if let Some(volume) = self.describe(lv)? {
                 found(Arc::new(volume));
@@ -244,7 +248,7 @@ impl Pool for Logical {
     }
 
     fn measure(&self) -> Result<Found> {
-        Ok(usage(&self.report(&waiting::look("measuring a volume group"))?))
+        Ok(usage(&self.read(&[], &waiting::look("measuring a volume group"))?))
     }
 
     fn construction(&self) -> Option<&dyn Construction> {
@@ -292,7 +296,7 @@ impl Construction for Logical {
     }
 
     fn delete(&self, job: &Job) -> Result<()> {
-        let devices = self.report(job)?.devices;
+        let devices = self.read(&[], job)?.devices;
         self.run(["vgremove", "--force", "--yes", &self.group], job)?;
         for device in devices {
             self.run(["pvremove", "--yes", &device], job)?;
@@ -304,6 +308,12 @@ impl Construction for Logical {
 impl Volumes for Logical {
     fn plan(&self, wanted: VolumeDef) -> Result<VolumeDef> {
         check_name("volume", wanted.name.as_str())?;
+        if is_thin_pool(&wanted) && (wanted.encryption.is_some() || wanted.backing.is_some()) {
+            return Err(Error::new(
+                Code::ConfigUnsupported,
+                format!("thin pool '{}' can have neither encryption nor a backing store", wanted.name),
+            ));
+        }
         if wanted.encryption.is_some() {
             qemu_img::check(&VolumeDef { backing: None, ..wanted.clone() }, CreateOptions::default())?;
         }
@@ -315,6 +325,9 @@ impl Volumes for Logical {
         let mut args = strings(["lvcreate", "--yes", "--name", planned.name.as_str()]);
         args.extend(self.creation(planned, job)?);
         self.run(args.iter().map(String::as_str), job)?;
+        if is_thin_pool(planned) {
+            return Ok(());
+        }
         let mut undo = Undo::new();
         undo.push(|| drop(Volumes::delete(self, planned, &waiting::look("undoing a creation"))));
         let path = local_path(planned)?;
@@ -338,6 +351,7 @@ impl Volumes for Logical {
         options: CreateOptions,
         job: &Job,
     ) -> Result<()> {
+        check_device(planned)?;
         let no_sharing = "a logical volume cannot share the blocks of another one: leave out --reflink";
         block::create_from(self, &self.environment, (planned, source), options, no_sharing, job)
     }
@@ -350,7 +364,10 @@ impl Volumes for Logical {
     }
 
     fn look(&self, known: &VolumeDef) -> Result<Option<VolumeDef>> {
-        block::look_at(known)
+        match is_thin_pool(known) {
+            true => self.probe(&known.name),
+            false => block::look_at(known),
+        }
     }
 
     fn resize(&self, volume: &VolumeDef, capacity: u64, _growth: Growth, job: &Job) -> Result<()> {
@@ -361,6 +378,9 @@ impl Volumes for Logical {
     }
 
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
+        if is_thin_pool(volume) {
+            self.check_unused(volume, job)?;
+        }
         let name = self.name_of(volume);
         let remove = || self.run(["lvremove", "--force", "--yes", &name], job).map(drop);
         let is_there = || Ok(self.find(volume.name.as_str(), job)?.is_some());
@@ -370,10 +390,12 @@ impl Volumes for Logical {
 
 impl Content for Logical {
     fn open(&self, volume: &VolumeDef, access: crate::Access) -> Result<Box<dyn crate::VolumeIo>> {
+        check_device(volume)?;
         Devices.open(volume, access)
     }
 
     fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
+        check_device(volume)?;
         let lv = self.find(volume.name.as_str(), job)?;
         match (lv.map(|lv| lv.kind), algorithm) {
             // Overwriting it would fill its store, and then it is lost.
@@ -412,6 +434,24 @@ fn check_name(what: &str, name: &str) -> Result<()> {
                 "LVM allows no {what} named '{name}': letters, digits, '+', '_', '.' and '-' are allowed, '-' not first"
             ),
         )),
+    }
+}
+
+fn is_thin_pool(volume: &VolumeDef) -> bool {
+    volume.format == Some(VolumeFormat::ThinPool)
+}
+
+/// Refuses what needs the bytes of a thin pool, which is no device.
+fn check_device(volume: &VolumeDef) -> Result<()> {
+    match is_thin_pool(volume) {
+        true => Err(Error::new(
+            Code::NoSupport,
+            format!(
+                "'{}' is a thin pool: it has no content of its own, only its thin volumes have",
+                volume.name
+            ),
+        )),
+        false => Ok(()),
     }
 }
 

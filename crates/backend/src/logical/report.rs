@@ -81,11 +81,13 @@ pub enum Kind {
 }
 
 impl LogicalVolume {
-    /// What it takes in bytes.
+    /// What it takes in bytes: of its thin pool, if it is thin; of a thin pool, what its volumes take.
     pub fn allocation(&self) -> u64 {
         match (self.kind, self.filled) {
-            (Kind::Thin, Some(filled)) => (u128::from(self.size) * u128::from(filled) / 10_000) as u64,
-            (Kind::Thin, None) => 0,
+            (Kind::Thin | Kind::ThinPool, Some(filled)) => {
+                (u128::from(self.size) * u128::from(filled) / 10_000) as u64
+            }
+            (Kind::Thin | Kind::ThinPool, None) => 0,
             _ => self.size,
         }
     }
@@ -234,7 +236,8 @@ mod tests {
         assert_eq!(volume("snap").origin.as_deref(), Some("linear"));
         assert_eq!(volume("snap").kind, Kind::Snapshot);
         assert_eq!(volume("sparse").origin, None);
-        assert_eq!(volume("pool").kind, Kind::ThinPool);
+        let pool = volume("pool");
+        assert_eq!((pool.kind, pool.size, pool.allocation()), (Kind::ThinPool, 24 << 20, 3 << 20));
         let thin = volume("thin");
         assert_eq!((thin.kind, thin.size, thin.allocation()), (Kind::Thin, 1 << 30, 3113851));
         assert_eq!(thin.pool.as_deref(), Some("pool"));

@@ -1,6 +1,8 @@
 //! What a physical volume of LVM2 says of its volume group: its label, the area of the metadata, and the text in it, as
 //! lib/format_text of the LVM2 sources has them.
 
+mod text;
+
 use crate::bytes::Bytes;
 use crate::{ReadAt, Result, read_full_at};
 
@@ -13,42 +15,103 @@ const MAGIC: &[u8] = b"\x20LVM2\x20x[5A%r0N*>";
 /// With which LVM's checksums begin.
 const CHECKSUM: u32 = 0xf597_a6cf;
 
-/// The state of a volume group, as one of its physical volumes has it.
+/// A physical volume, and what is written on it of its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metadata {
-    /// The group's name.
-    pub group: String,
-    /// When it was changed last, in seconds since 1970.
-    pub changed: u64,
+pub struct Member {
+    /// LVM's identifier of the device, without dashes.
+    pub id: String,
+    /// The group.
+    pub group: Group,
 }
 
-/// Reads it; `None` if there is none, or it is not as it should be.
-pub fn read(disk: &(impl ReadAt + ?Sized)) -> Result<Option<Metadata>> {
+/// A volume group of which all can be told without LVM: it is whole, and this machine's own, and all volumes in it are
+/// linear or striped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// How often it has been changed.
+    pub sequence: u64,
+    /// The size of an extent in bytes.
+    pub extent_size: u64,
+    /// What it is made of.
+    pub devices: Vec<Device>,
+    /// Its logical volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// A device of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// LVM's identifier of it, without dashes.
+    pub id: String,
+    /// Where it was when the group was changed last.
+    pub path: Option<String>,
+    /// How many extents it has.
+    pub extents: u64,
+}
+
+/// A logical volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// LVM's identifier of it.
+    pub id: String,
+    /// Its pieces in their order.
+    pub segments: Vec<Segment>,
+}
+
+/// A piece of a logical volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Its parts, all of one length, between which its content takes turns.
+    pub stripes: Vec<Stripe>,
+}
+
+/// A part of a segment, in extents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stripe {
+    /// Which of the group's devices it is on.
+    pub device: usize,
+    /// Where it begins.
+    pub first: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// Reads the group of the physical volume that this is; `None` if it is none, or the group is not plain, or not as it
+/// should be.
+pub fn read(disk: &(impl ReadAt + ?Sized)) -> Result<Option<Member>> {
     for sector in 0..LABELS {
         let mut label = [0; SECTOR as usize];
         if read_full_at(disk, &mut label, sector * SECTOR)? < label.len() {
             return Ok(None);
         }
         if label.starts_with(b"LABELONE") {
-            let text = area(&label).map_or(Ok(None), |area| text(disk, area))?;
-            return Ok(text.as_deref().and_then(parse));
+            let Some((id, area)) = places(&label) else { return Ok(None) };
+            let text = text(disk, area)?;
+            return Ok(text.and_then(|text| Some(Member { id, group: self::text::group(&text)? })));
         }
     }
     Ok(None)
 }
 
-/// Where the first area with metadata is, in bytes.
-fn area(label: &[u8]) -> Option<u64> {
+/// The identifier of the device, and where the first area with metadata is, in bytes.
+fn places(label: &[u8]) -> Option<(String, u64)> {
     let label = Bytes::new(label);
     if label.at(24, 8)? != b"LVM2 001" {
         return None;
     }
     // A UUID and the device's size, then places of data up to an empty one, then places of metadata.
-    let mut at = usize::try_from(label.le32(20)?).ok()?.checked_add(40)?;
+    let header = usize::try_from(label.le32(20)?).ok()?;
+    let id = std::str::from_utf8(label.at(header, 32)?).ok()?;
+    let mut at = header.checked_add(40)?;
     while label.le64(at)? != 0 {
         at = at.checked_add(16)?;
     }
-    label.le64(at.checked_add(16)?).filter(|area| *area != 0)
+    let area = label.le64(at.checked_add(16)?).filter(|area| *area != 0)?;
+    Some((id.to_owned(), area))
 }
 
 /// The text that is valid now. It goes round in its area, behind the header.
@@ -79,15 +142,6 @@ fn checksum(bytes: &[u8]) -> u32 {
     !hasher.finalize()
 }
 
-fn parse(text: &[u8]) -> Option<Metadata> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (group, _) = text.split_once(" {")?;
-    // At the end, outside of the group.
-    let (_, time) = text.rsplit_once("\ncreation_time = ")?;
-    let digits = time.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some(Metadata { group: group.to_owned(), changed: digits.parse().ok()? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +154,5 @@ mod tests {
         label[..8].copy_from_slice(b"LABELONE");
         label[24..32].copy_from_slice(b"LVM2 001");
         assert_eq!(read(&label[..]).unwrap(), None);
-        assert_eq!(parse(b"vg {\nid = \"x\"\n}\n\ncreation_time = 17\t# then\n").unwrap().changed, 17);
-        assert_eq!(parse(b"vg {\n}\n"), None);
     }
 }
