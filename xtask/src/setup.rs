@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// From the release itself.
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 28] = [
     "attr",
     "binutils",
     "btrfs-progs",
+    "ceph-common",
+    "ceph-mon",
+    "ceph-osd",
     "e2fsprogs",
     "g++",
     "gcc",
@@ -28,12 +31,13 @@ const PACKAGES: [&str; 24] = [
     "procps",
     "python3",
     "python3-libvirt",
+    "tgt",
     "util-linux",
     "xfsprogs",
 ];
 
 /// From the backports, where the release is too old: the versions that the tests compare with.
-const NEWER: [&str; 17] = [
+const NEWER: [&str; 18] = [
     "libvirt-clients",
     "libvirt-daemon-driver-qemu",
     "libvirt-daemon-driver-secret",
@@ -48,6 +52,7 @@ const NEWER: [&str; 17] = [
     "libvirt-daemon-driver-storage-scsi",
     "libvirt-daemon-driver-storage-zfs",
     "libvirt-daemon-system",
+    "qemu-block-extra",
     "qemu-system-x86",
     "qemu-utils",
     "seabios",

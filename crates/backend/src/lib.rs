@@ -15,13 +15,16 @@ pub mod disk;
 mod error;
 mod fs;
 pub mod iscsi;
+pub mod iscsi_direct;
 pub mod logical;
 mod mount;
 mod mpath;
 pub mod needs;
 pub mod netfs;
 mod permissions;
+mod pieces;
 mod qemu_img;
+pub mod rbd;
 mod scsi;
 mod secrets;
 pub mod sheepdog;
@@ -77,8 +80,10 @@ pub fn drivers() -> &'static [Driver] {
         logical::DRIVER,
         disk::DRIVER,
         iscsi::DRIVER,
+        iscsi_direct::DRIVER,
         scsi::DRIVER,
         mpath::DRIVER,
+        rbd::DRIVER,
         sheepdog::DRIVER,
         zfs::DRIVER,
         vstorage::DRIVER,
@@ -203,7 +208,7 @@ pub trait Volumes {
     /// Makes an empty volume that was planned.
     fn create(&self, planned: &VolumeDef, options: CreateOptions, job: &Job) -> Result<()>;
 
-    /// Makes a volume that was planned, with the content of another, which has a path on this machine.
+    /// Makes a volume that was planned, with the content of another, which is in the same pool or has a path on this machine.
     fn create_from(
         &self,
         planned: &VolumeDef,
@@ -222,6 +227,11 @@ pub trait Volumes {
 
     /// Sets the capacity.
     fn resize(&self, volume: &VolumeDef, capacity: u64, growth: Growth, job: &Job) -> Result<()>;
+
+    /// Removes what the storage itself keeps of the volume as it was earlier, before the volume is removed.
+    fn delete_snapshots(&self, _volume: &VolumeDef, _job: &Job) -> Result<()> {
+        Ok(())
+    }
 
     /// Removes the volume. What is gone already is no error.
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()>;

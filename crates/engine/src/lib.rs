@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+mod across;
 mod events;
 mod jobs;
 mod keeper;

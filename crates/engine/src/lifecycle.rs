@@ -171,6 +171,8 @@ impl Engine {
                 Ok(())
             }
             Err(error) if error.is_cancelled() || error.code == Code::OperationTimeout => Err(error),
+            // The servers may be back at any time, and then all is as it was.
+            Err(error) if entry.is_remote() => Err(error),
             Err(error) => {
                 // As libvirt has it, a pool that cannot be read is not active. Work that is under way keeps it.
                 if entry.change(PoolState::claim_idle) {

@@ -303,6 +303,11 @@ impl PoolEntry {
         Looking { entry: self, since }
     }
 
+    /// Whether its servers may be away without anything being lost here.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.with(|state| state.def.kind.is_remote())
+    }
+
     pub(crate) fn not_active(&self) -> Error {
         self.invalid("is not active")
     }
@@ -453,7 +458,7 @@ impl Engine {
     fn measured(&self, pool: &PoolRef) -> Result<Arc<PoolEntry>> {
         let entry = self.entry(pool)?;
         match self.know(&entry, Knowledge::Measured) {
-            Err(error) if error.code != Code::OperationTimeout => Err(error),
+            Err(error) if error.code != Code::OperationTimeout && !entry.is_remote() => Err(error),
             _ => Ok(entry),
         }
     }

@@ -1,8 +1,8 @@
 //! Volumes: looking up, making, changing, removing.
 
-use crate::Engine;
 use crate::pool::{Knowledge, PoolEntry, PoolRun, Use, Volume};
 use crate::visits::{Purpose, Visit};
+use crate::{Engine, across};
 use cenote_backend::{Content, Growth, Pool, Volumes};
 use cenote_host::Undo;
 use cenote_model::event::VolumeChange;
@@ -173,7 +173,14 @@ impl Engine {
         let job = visit.job(&self.jobs, format!("copying volume '{}' to '{}'", source.name, planned.name))?;
         source_visit.goes_on(&job);
         let made = self.make(&entry, volumes, planned, &job, |planned| {
-            volumes.create_from(planned, &source_def, options, &job)
+            // A backend copies in its own pool as it can, and what has a path here.
+            if entry.uuid() == source_entry.uuid() || !across::is_needed(&source_def, planned) {
+                return volumes.create_from(planned, &source_def, options, &job);
+            }
+            let refusal = "storage pool does not support volume creation from one of another pool";
+            let (content, source_content) =
+                (content_of(&*visit, refusal)?, content_of(&*source_visit, refusal)?);
+            across::create_from((volumes, content, planned), (source_content, &source_def), options, &job)
         })?;
         self.look_at_others(&entry, &visit, volumes);
         Ok(made)
@@ -234,6 +241,9 @@ impl Engine {
                 WipeAlgorithm::Zero,
                 &job,
             )?;
+        }
+        if options.with_snapshots {
+            volumes.delete_snapshots(&known.def, &job)?;
         }
         volumes.delete(&known.def, &job)?;
         drop(busy);

@@ -348,7 +348,7 @@ fn damaged_state_files_are_passed_over() {
 fn types_without_a_backend_are_kept_and_say_so() {
     let machine = Machine::new();
     let engine = machine.open(Access::Write);
-    let xml = "<pool type='rbd'><name>m</name><source><host name='h'/><name>n</name></source></pool>";
+    let xml = "<pool type='gluster'><name>m</name><source><host name='h'/><name>n</name></source></pool>";
     let pool = engine.define_pool(xml, Validate::Lax).unwrap();
     let error = engine.start_pool(&pool, BuildFirst::No).unwrap_err();
     assert_eq!(error.code, Code::Internal);

@@ -4,8 +4,11 @@
 #![warn(missing_docs)]
 
 pub mod attributes;
+pub mod ceph;
 mod device_mapper;
+pub mod libiscsi;
 mod mounts;
+mod native;
 mod new_file;
 mod private_dir;
 mod secret_value;

@@ -93,6 +93,11 @@ impl PoolKind {
         matches!(self, PoolKind::Dir | PoolKind::Fs | PoolKind::NetFs | PoolKind::Vstorage)
     }
 
+    /// Whether nothing of a pool is on this machine: it is on servers, which may be away for a while.
+    pub fn is_remote(self) -> bool {
+        self.target_rule() == TargetRule::Network
+    }
+
     /// Where the target path comes from.
     pub fn target_rule(self) -> TargetRule {
         match self {

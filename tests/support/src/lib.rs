@@ -5,19 +5,23 @@
 
 mod cenote;
 mod cenoted;
+mod ceph;
 mod faulty;
 mod libvirtd;
 pub mod lines;
 mod possible;
 mod session;
+mod tgt;
 mod virsh;
 
 pub use cenote::Cenote;
 pub use cenoted::Cenoted;
+pub use ceph::{Authentication, Ceph};
 pub use faulty::{Call, Fault, FaultyFs};
 pub use libvirtd::{Libvirtd, in_place_of_system, virsh_with_qemu};
 pub use possible::{Outcome, Possible};
 pub use session::Session;
+pub use tgt::Tgt;
 pub use virsh::{of_driver, virsh};
 
 use std::io::Write;

@@ -3,6 +3,7 @@
 mod content;
 pub mod listing;
 
+use crate::pieces::{PIECE, Pieces};
 use crate::{
     Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, error, needs,
     waiting,
@@ -21,9 +22,6 @@ pub(crate) const DRIVER: Driver = Driver {
     open,
     find_sources: None,
 };
-
-/// So many bytes are read or written at once: the size of Sheepdog's objects.
-const PIECE: usize = 4 << 20;
 
 /// A cluster, at one of its nodes.
 struct Cluster {
@@ -149,8 +147,9 @@ impl Sheepdog {
 }
 
 impl Pool for Sheepdog {
+    /// Nothing of it is on this machine: it is active until it is stopped.
     fn is_active(&self) -> Result<bool> {
-        self.measure().map(|_| true)
+        Ok(true)
     }
 
     fn start(&self, job: &Job) -> Result<()> {
@@ -223,12 +222,6 @@ impl Volumes for Sheepdog {
         _options: CreateOptions,
         job: &Job,
     ) -> Result<()> {
-        if source.kind != VolumeKind::Network {
-            return Err(Error::new(
-                Code::NoSupport,
-                format!("volume '{}' is of another pool: upload it into a new volume", source.name),
-            ));
-        }
         let (from, to) = (source.name.as_str(), planned.name.as_str());
         self.must_find(from, job)?;
         let tag = format!("cenote-{to}");
@@ -273,7 +266,8 @@ impl Volumes for Sheepdog {
 impl Content for Sheepdog {
     fn open(&self, volume: &VolumeDef, _access: Access) -> Result<Box<dyn VolumeIo>> {
         let vdi = self.must_find(volume.name.as_str(), &waiting::look("looking at a volume"))?;
-        Ok(Box::new(VdiIo::new(Arc::clone(&self.cluster), vdi.name, vdi.size)))
+        let io = VdiIo { cluster: Arc::clone(&self.cluster), name: vdi.name };
+        Ok(Box::new(Pieces::new(io, vdi.size, self.cluster.node.clone())))
     }
 
     fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
@@ -286,10 +280,10 @@ impl Content for Sheepdog {
             ));
         }
         let vdi = self.must_find(volume.name.as_str(), job)?;
-        let zeroes = vec![0; PIECE];
+        let zeroes = vec![0; PIECE as usize];
         let mut offset = 0;
         while offset < vdi.size {
-            let length = (vdi.size - offset).min(PIECE as u64);
+            let length = (vdi.size - offset).min(PIECE);
             self.cluster.write(&vdi.name, offset, &zeroes[..length as usize], job)?;
             job.advance(length)?;
             offset += length;

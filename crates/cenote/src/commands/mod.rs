@@ -16,7 +16,7 @@ pub(crate) mod volume;
 use crate::command::{Arguments, Completion, Opt, Session};
 use crate::failure::{Context, Failure};
 use crate::xpath::{self, Wrap};
-use cenote_model::{Error, PoolKind, PoolRef, Uuid, VolumeRef, units};
+use cenote_model::{Code, Error, PoolKind, PoolRef, Uuid, VolumeRef, units};
 use serde_json::json;
 use std::path::Path;
 
@@ -67,10 +67,11 @@ fn volume_option(
             Some(pool)
         }
     };
-    let by_name = pool.as_ref().and_then(|pool| connection.volume_by_name(pool, text).ok());
-    let found = match by_name {
-        Some(volume) => Ok(volume),
-        None => connection.volume_by_key(text).or_else(|_| connection.volume_by_path(text)),
+    let found = match pool.as_ref().map(|pool| connection.volume_by_name(pool, text)) {
+        Some(Ok(volume)) => Ok(volume),
+        // Storage that does not answer is why the volume is not found.
+        Some(Err(error)) if error.code != Code::NoStorageVol => Err(error),
+        _ => connection.volume_by_key(text).or_else(|_| connection.volume_by_path(text)),
     };
     let volume = found.context(|| match pool {
         Some(_) => format!("failed to get vol '{text}'"),
