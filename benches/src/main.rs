@@ -1,8 +1,9 @@
-//! `compare CENOTE CENOTED`: how fast cenote is beside what there is, as ratios. Both sides run in turn, so that a machine
+//! `compare CENOTE CENOTED [files|ceph]`: how fast cenote is beside what there is, as ratios. Both sides run in turn, so that a machine
 //! whose speed changes changes both; the medians are compared.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on ends")]
 
+mod ceph;
 mod daemons;
 
 use cenote_engine::{Access, Engine, Layout, NoSecrets, Setup};
@@ -20,12 +21,18 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 7;
 
 fn main() {
-    let usage = "usage: compare CENOTE CENOTED";
+    let usage = "usage: compare CENOTE CENOTED [files|ceph]";
     let cenote = std::env::args().nth(1).expect(usage);
     let cenoted = std::env::args().nth(2).expect(usage);
+    let part = std::env::args().nth(3);
+    let is_wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let folders = std::env::var("CENOTE_BENCH_DIRS").unwrap_or_else(|_| "/dev/shm:/tmp".to_owned());
     println!("{:<44} {:>10} {:>10} {:>8}", "", "cenote", "other", "ratio");
-    for folder in folders.split(':') {
+    if is_wanted("ceph") {
+        println!("a pool of Ceph");
+        ceph::compare(&cenoted, tempfile::tempdir().unwrap().path());
+    }
+    for folder in folders.split(':').filter(|_| is_wanted("files")) {
         let folder = tempfile::tempdir_in(folder).unwrap();
         println!("in {} ({})", folder.path().parent().unwrap().display(), file_system(folder.path()));
         println!("cenoted / libvirtd");

@@ -2,9 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Cenote, Cenoted, Tgt, am_root, have, run, run_any};
-use std::path::Path;
-use std::process::Output;
+use cenote_test_support::{Caller, Tgt, am_root, have, run, run_any};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
 const INITIATOR: &str = "iqn.2026-01.test:this-side";
@@ -14,62 +12,20 @@ fn can_run() -> bool {
     am_root() && ["tgtd", "tgtadm", "virsh", "qemu-img"].into_iter().all(have)
 }
 
-struct Scene {
-    folder: tempfile::TempDir,
-    daemon: Option<Cenoted>,
-}
-
-impl Scene {
-    fn new(with_daemon: bool) -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        let daemon = with_daemon.then(|| Cenoted::start(CENOTED, folder.path()));
-        Scene { folder, daemon }
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        match &self.daemon {
-            Some(daemon) => daemon.virsh(args),
-            None => {
-                let program = Path::new(CENOTED).with_file_name("cenote");
-                Cenote::at(program.to_str().unwrap(), self.folder.path()).command(args).output().unwrap()
-            }
-        }
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fail(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(!output.status.success(), "{args:?} did not fail");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn define(&self, tgt: &Tgt, more: &str) {
-        let xml = format!(
-            "<pool type='iscsi-direct'><name>luns</name><source><host name='127.0.0.1' port='{}'/>\
-             <device path='{}'/><initiator><iqn name='{INITIATOR}'/></initiator>{more}</source></pool>",
-            tgt.port(),
-            tgt.target()
-        );
-        let file = self.file("pool.xml");
-        std::fs::write(&file, xml).unwrap();
-        self.run(&["pool-define", &file]);
-    }
+fn define(scene: &Caller, tgt: &Tgt, more: &str) {
+    scene.define(&format!(
+        "<pool type='iscsi-direct'><name>luns</name><source><host name='127.0.0.1' port='{}'/>\
+         <device path='{}'/><initiator><iqn name='{INITIATOR}'/></initiator>{more}</source></pool>",
+        tgt.port(),
+        tgt.target()
+    ));
 }
 
 fn content(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(7) ^ (n / 251)) as u8).collect()
 }
 
-fn life(scene: &Scene) {
+fn life(scene: &Caller) {
     let mut tgt = Tgt::start(&[40 * MIB, 8 * MIB, 3 * MIB], None);
     let question = format!(
         "<source><host name='127.0.0.1' port='{}'/><initiator><iqn name='{INITIATOR}'/></initiator></source>",
@@ -79,7 +35,7 @@ fn life(scene: &Scene) {
     let found = scene.run(&["find-storage-pool-sources", "iscsi-direct", &scene.file("question.xml")]);
     assert!(found.contains(&format!("<device path='{}'/>", tgt.target())), "{found}");
 
-    scene.define(&tgt, "");
+    define(scene, &tgt, "");
     scene.run(&["pool-start", "luns"]);
     let info = scene.run(&["pool-info", "luns", "--bytes"]);
     assert!(info.contains(&format!("Capacity:       {}\n", 51 * MIB)), "{info}");
@@ -144,14 +100,14 @@ fn life(scene: &Scene) {
 #[test]
 fn life_through_virsh() {
     if can_run() {
-        life(&Scene::new(true));
+        life(&Caller::virsh(CENOTED));
     }
 }
 
 #[test]
 fn life_through_cenote() {
     if can_run() {
-        life(&Scene::new(false));
+        life(&Caller::cenote(CENOTED));
     }
 }
 
@@ -161,12 +117,12 @@ fn who_logs_in_proves_it() {
         return;
     }
     let tgt = Tgt::start(&[8 * MIB], Some(("somebody", "a long password")));
-    let scene = Scene::new(true);
+    let scene = Caller::virsh(CENOTED);
     let secret = "<secret ephemeral='no' private='yes'><uuid>5a9ddaca-5aa3-4a32-8a5a-3c0ff7a49e29</uuid>\
                   <usage type='iscsi'><target>of the target</target></usage></secret>";
     std::fs::write(scene.file("secret.xml"), secret).unwrap();
     scene.run(&["secret-define", &scene.file("secret.xml")]);
-    scene.define(&tgt, "<auth type='chap' username='somebody'><secret usage='of the target'/></auth>");
+    define(&scene, &tgt, "<auth type='chap' username='somebody'><secret usage='of the target'/></auth>");
     let set = |password: &str| {
         std::fs::write(scene.file("password"), password).unwrap();
         let file = scene.file("password");

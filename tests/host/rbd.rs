@@ -2,61 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Authentication, Cenote, Cenoted, Ceph, am_root, have};
-use std::path::Path;
-use std::process::Output;
+use cenote_test_support::{Authentication, Caller, Ceph, am_root, have};
 use std::time::{Duration, Instant};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
 
 fn can_run() -> bool {
     am_root() && ["ceph-mon", "ceph-osd", "ceph", "rbd", "virsh", "qemu-img"].into_iter().all(have)
-}
-
-/// What asks for the cluster: a daemon, through virsh, or cenote by itself.
-struct Scene {
-    folder: tempfile::TempDir,
-    daemon: Option<Cenoted>,
-}
-
-impl Scene {
-    fn new(with_daemon: bool) -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        let daemon = with_daemon.then(|| Cenoted::start(CENOTED, folder.path()));
-        Scene { folder, daemon }
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        match &self.daemon {
-            Some(daemon) => daemon.virsh(args),
-            None => {
-                let program = Path::new(CENOTED).with_file_name("cenote");
-                Cenote::at(program.to_str().unwrap(), self.folder.path()).command(args).output().unwrap()
-            }
-        }
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fail(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(!output.status.success(), "{args:?} did not fail");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn define(&self, xml: &str) {
-        let file = self.file("pool.xml");
-        std::fs::write(&file, xml).unwrap();
-        self.run(&["pool-define", &file]);
-    }
 }
 
 /// A pool that asks for the cluster, with more in its source and around it.
@@ -83,7 +35,7 @@ fn content(length: usize) -> Vec<u8> {
     (0..length as u32).map(|n| (n.wrapping_mul(7) ^ (n / 251)) as u8).collect()
 }
 
-fn life(scene: &Scene, ceph: &Ceph, name: &str) {
+fn life(scene: &Caller, ceph: &Ceph, name: &str) {
     scene.define(&pool(name, ceph.port(), "<name>rbd</name>", ""));
     scene.run(&["pool-start", name]);
 
@@ -245,8 +197,8 @@ fn life_through_virsh_and_cenote() {
     }
     let ceph = Ceph::start(Authentication::None);
     ceph.run("rbd", &["namespace", "create", "rbd/of its own"]);
-    life(&Scene::new(true), &ceph, "virsh");
-    life(&Scene::new(false), &ceph, "cenote");
+    life(&Caller::virsh(CENOTED), &ceph, "virsh");
+    life(&Caller::cenote(CENOTED), &ceph, "cenote");
 }
 
 #[test]
@@ -258,8 +210,7 @@ fn who_asks_is_known_by_a_secret() {
     let caps = ["mon", "profile rbd", "osd", "profile rbd pool=rbd"];
     ceph.run("ceph", &[&["auth", "get-or-create", "client.images"][..], &caps].concat());
     let key = ceph.run("ceph", &["auth", "print-key", "client.images"]);
-    for with_daemon in [true, false] {
-        let scene = Scene::new(with_daemon);
+    for scene in [Caller::virsh(CENOTED), Caller::cenote(CENOTED)] {
         let secret = "<secret ephemeral='no' private='yes'><uuid>5a9ddaca-5aa3-4a32-8a5a-3c0ff7a49e29</uuid>\
                       <usage type='ceph'><name>of images</name></usage></secret>";
         std::fs::write(scene.file("secret.xml"), secret).unwrap();

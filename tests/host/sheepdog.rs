@@ -2,79 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Cenote, Cenoted, have};
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use cenote_test_support::{Caller, have};
+use std::path::Path;
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
 
-/// A cluster, and what asks for it.
-struct Scene {
-    folder: tempfile::TempDir,
-    daemon: Option<Cenoted>,
-}
-
-impl Scene {
-    fn new(with_daemon: bool) -> Scene {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("cluster")).unwrap();
-        std::fs::create_dir_all(folder.path().join("etc/libvirt")).unwrap();
-        std::fs::write(folder.path().join("etc/libvirt/cenote.conf"), "storage_timeout = 3\n").unwrap();
-        let mut scene = Scene { folder, daemon: None };
-        if with_daemon {
-            let (path, cluster) = (scene.path(), scene.cluster());
-            let environment = [("PATH", path.as_path()), ("DOG_STATE", cluster.as_path())];
-            scene.daemon = Some(Cenoted::start_with(CENOTED, scene.folder.path(), &environment));
-        }
-        scene
-    }
-
-    fn cluster(&self) -> PathBuf {
-        self.folder.path().join("cluster")
-    }
-
-    fn path(&self) -> PathBuf {
+/// Who asks, of a cluster whose state is in a folder.
+fn caller() -> Caller {
+    Caller::new(CENOTED, "storage_timeout = 3\n", |folder| {
         let stand_ins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/host/stand-ins");
-        format!("{}:{}", stand_ins.display(), std::env::var("PATH").unwrap()).into()
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        match &self.daemon {
-            Some(daemon) => daemon.virsh(args),
-            None => {
-                let program = Path::new(CENOTED).with_file_name("cenote");
-                let cenote = Cenote::at(program.to_str().unwrap(), self.folder.path());
-                cenote
-                    .command(args)
-                    .env("PATH", self.path())
-                    .env("DOG_STATE", self.cluster())
-                    .output()
-                    .unwrap()
-            }
-        }
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fail(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(!output.status.success(), "{args:?} did not fail");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn start(&self) {
-        let source = ["--source-host", "127.0.0.1", "--source-name", "images"];
-        self.run(&[&["pool-define-as", "dog", "sheepdog"][..], &source].concat());
-        self.run(&["pool-start", "dog"]);
-    }
+        let path = format!("{}:{}", stand_ins.display(), std::env::var("PATH").unwrap());
+        std::fs::create_dir(folder.join("cluster")).unwrap();
+        vec![("PATH", path.into()), ("DOG_STATE", folder.join("cluster"))]
+    })
 }
 
-fn life(scene: &Scene) {
-    scene.start();
+fn start(scene: &Caller) {
+    let source = ["--source-host", "127.0.0.1", "--source-name", "images"];
+    scene.run(&[&["pool-define-as", "dog", "sheepdog"][..], &source].concat());
+    scene.run(&["pool-start", "dog"]);
+}
+
+fn life(scene: &Caller) {
+    start(scene);
     let info = scene.run(&["pool-info", "dog", "--bytes"]);
     assert!(info.contains("Capacity:       169971154944\n"), "{info}");
     scene.run(&["vol-create-as", "dog", "one", "9M"]);
@@ -93,29 +43,28 @@ fn life(scene: &Scene) {
     assert!(whole.contains("Allocation:     8388608 bytes"), "{whole}");
 
     // More than two pieces, and not a whole number of them.
-    let file = scene.folder.path().join("content");
+    let (file, back) = (scene.file("content"), scene.file("back"));
     let content: Vec<u8> = (0..9_000_001u32).map(|n| (n * 7 + n / 251) as u8).collect();
     std::fs::write(&file, &content).unwrap();
-    let (file, back) = (file.to_str().unwrap(), scene.folder.path().join("back"));
-    let back = back.to_str().unwrap();
+    let (file, back) = (file.as_str(), back.as_str());
     scene.run(&["vol-upload", "one", file, "dog"]);
     scene.run(&["vol-download", "one", back, "dog", "--length", "9000001"]);
     assert!(std::fs::read(back).unwrap() == content);
-    let part = scene.folder.path().join("part");
+    let part = scene.file("part");
     std::fs::write(&part, &content[..100]).unwrap();
-    scene.run(&["vol-upload", "one", part.to_str().unwrap(), "dog", "--offset", "5000000"]);
+    scene.run(&["vol-upload", "one", &part, "dog", "--offset", "5000000"]);
     scene.run(&["vol-download", "one", back, "dog", "--offset", "4999999", "--length", "102"]);
     assert_eq!(
         std::fs::read(back).unwrap(),
         [&content[4_999_999..][..1], &content[..100], &content[5_000_100..][..1]].concat()
     );
-    let log = std::fs::read_to_string(scene.cluster().join("log")).unwrap();
+    let log = std::fs::read_to_string(scene.file("cluster/log")).unwrap();
     assert!(log.contains("vdi write -a 127.0.0.1 one 4194304 4194304"), "{log}");
 
     scene.run(&["vol-clone", "one", "clone", "dog"]);
     scene.run(&["vol-download", "clone", back, "dog", "--length", "4999999"]);
     assert!(std::fs::read(back).unwrap() == content[..4_999_999]);
-    let table = std::fs::read_to_string(scene.cluster().join("table.json")).unwrap();
+    let table = std::fs::read_to_string(scene.file("cluster/table.json")).unwrap();
     assert!(!table.contains("\"s\""), "a snapshot is left: {table}");
     scene.run(&["vol-resize", "clone", "20M", "dog"]);
     let refused = scene.fail(&["vol-resize", "clone", "9M", "dog", "--shrink"]);
@@ -137,14 +86,14 @@ fn life(scene: &Scene) {
 #[test]
 fn life_through_virsh() {
     if have("virsh") && have("python3") {
-        life(&Scene::new(true));
+        life(&caller().with_daemon());
     }
 }
 
 #[test]
 fn life_through_cenote() {
     if have("python3") {
-        life(&Scene::new(false));
+        life(&caller());
     }
 }
 
@@ -153,19 +102,19 @@ fn a_cluster_that_is_down_or_slow() {
     if !have("virsh") || !have("python3") {
         return;
     }
-    let scene = Scene::new(true);
-    scene.start();
+    let scene = caller().with_daemon();
+    start(&scene);
     scene.run(&["vol-create-as", "dog", "one", "4M"]);
     // A deletion by others, of which dog says that all is well.
-    std::fs::write(scene.cluster().join("table.json"), "[]").unwrap();
+    std::fs::write(scene.file("cluster/table.json"), "[]").unwrap();
     assert!(scene.fail(&["vol-delete", "one", "dog"]).contains("no storage vol with matching"));
-    std::fs::write(scene.cluster().join("down"), "").unwrap();
+    std::fs::write(scene.file("cluster/down"), "").unwrap();
     let refused = scene.fail(&["vol-create-as", "dog", "two", "4M"]);
     assert!(refused.contains("failed to connect to 127.0.0.1:7000: Connection refused"), "{refused}");
-    std::fs::remove_file(scene.cluster().join("down")).unwrap();
+    std::fs::remove_file(scene.file("cluster/down")).unwrap();
     scene.run(&["vol-create-as", "dog", "two", "4M"]);
-    std::fs::write(scene.cluster().join("slow"), "").unwrap();
+    std::fs::write(scene.file("cluster/slow"), "").unwrap();
     let refused = scene.fail(&["vol-create-as", "dog", "three", "4M"]);
     assert!(refused.contains("the storage of pool 'dog' has not answered for"), "{refused}");
-    std::fs::remove_file(scene.cluster().join("slow")).unwrap();
+    std::fs::remove_file(scene.file("cluster/slow")).unwrap();
 }

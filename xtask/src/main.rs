@@ -17,9 +17,10 @@ usage: cargo xtask COMMAND
   lab shell        give a prompt in that machine
   lab record       have tools print there what the tests of their parsers read
   fuzz [SECONDS]   run every fuzz target for so long (default: 60)
-  bench            compare with what there is, and print ratios
+  bench [PART]     compare with what there is (files, ceph), and print ratios
   simulate [STEPS] run the simulator for so many steps (default: 10,000,000)
   crash [ROUNDS]   kill the daemon so often (default: 1000), and a quarter of that on a full disk
+  away [ROUNDS]    take servers away in the middle of calls so often (default: 100)
   soak [SECONDS]   mixed work with faults for so long (default: 3600)
   mutants [NAME]   make the mistakes in tests/mutants, one by one: a test has to find each
 ";
@@ -35,11 +36,13 @@ fn main() -> ExitCode {
         ["lab", names @ ..] => lab::run(names),
         ["fuzz"] => fuzz::run(60),
         ["fuzz", seconds] => seconds.parse().map_err(|_| USAGE.to_owned()).and_then(fuzz::run),
-        ["bench"] => bench(),
+        ["bench", parts @ ..] => bench(parts),
         ["simulate"] => long("simulator", "cenote-engine", "CENOTE_SIM_STEPS", "10000000"),
         ["simulate", steps] => long("simulator", "cenote-engine", "CENOTE_SIM_STEPS", steps),
         ["crash"] => long("crash", "cenoted", "CENOTE_CRASH_ROUNDS", "1000"),
         ["crash", rounds] => long("crash", "cenoted", "CENOTE_CRASH_ROUNDS", rounds),
+        ["away"] => long("away", "cenoted", "CENOTE_AWAY_ROUNDS", "100"),
+        ["away", rounds] => long("away", "cenoted", "CENOTE_AWAY_ROUNDS", rounds),
         ["soak"] => long("soak", "cenoted", "CENOTE_SOAK_SECONDS", "3600"),
         ["soak", seconds] => long("soak", "cenoted", "CENOTE_SOAK_SECONDS", seconds),
         ["mutants"] => mutants::run(None),
@@ -93,7 +96,7 @@ fn long(test: &str, package: &str, variable: &str, length: &str) -> Result<(), S
     run(command)
 }
 
-fn bench() -> Result<(), String> {
+fn bench(parts: &[&str]) -> Result<(), String> {
     run(cargo(&[
         "build",
         "--quiet",
@@ -107,7 +110,7 @@ fn bench() -> Result<(), String> {
     ]))?;
     let release = root().join("target/release");
     let mut compare = Command::new(release.join("compare"));
-    compare.args([release.join("cenote"), release.join("cenoted")]);
+    compare.args([release.join("cenote"), release.join("cenoted")]).args(parts);
     run(compare)
 }
 

@@ -1,6 +1,6 @@
 //! The daemon under test.
 
-use crate::virsh::{stop, virsh};
+use crate::virsh::{stop, virsh, virsh_command};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -84,6 +84,11 @@ impl Cenoted {
     /// Runs virsh against it.
     pub fn virsh(&self, args: &[&str]) -> Output {
         virsh(&self.uri(), "virtstoraged-sock", args)
+    }
+
+    /// The same, not started.
+    pub(crate) fn virsh_command(&self, args: &[&str]) -> Command {
+        virsh_command(&self.uri(), "virtstoraged-sock", args)
     }
 
     /// Kills it.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![warn(missing_docs)]
 
+mod caller;
 mod cenote;
 mod cenoted;
 mod ceph;
@@ -14,6 +15,7 @@ mod session;
 mod tgt;
 mod virsh;
 
+pub use caller::Caller;
 pub use cenote::Cenote;
 pub use cenoted::Cenoted;
 pub use ceph::{Authentication, Ceph};

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 /// Runs virsh at this address, which names the socket `socket` of a daemon.
 pub fn virsh(uri: &str, socket: &str, args: &[&str]) -> Output {
+    virsh_command(uri, socket, args).output().expect("virsh")
+}
+
+/// The same, not started.
+pub(crate) fn virsh_command(uri: &str, socket: &str, args: &[&str]) -> Command {
     // virsh picks the read-only socket by itself only where it chooses the path.
     let uri = match args.contains(&"-r") {
         true => uri.replace(socket, &format!("{socket}-ro")),
@@ -13,7 +18,8 @@ pub fn virsh(uri: &str, socket: &str, args: &[&str]) -> Output {
     let uri = of_driver(&uri, args);
     let mut virsh = Command::new("virsh");
     virsh.env("LIBVIRT_DEFAULT_URI", uri).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
-    virsh.args(args).output().expect("virsh")
+    virsh.args(args);
+    virsh
 }
 
 /// The address by which these arguments find their driver: libvirtd has secrets under another one than storage.
