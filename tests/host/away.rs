@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Authentication, Caller, Ceph, Tgt, am_root, have};
+use cenote_test_support::{Authentication, Caller, Ceph, Gluster, Tgt, am_root, have};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
-/// Options with which Ceph gives up after three seconds.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// What a call may take beyond that: several of its steps may wait, one after another.
-const SLACK: Duration = Duration::from_secs(30);
+/// So long may storage be silent before whoever waits for it is told. Ceph gives up each step after three seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a call may take beyond that.
+const SLACK: Duration = Duration::from_secs(15);
 
 fn rounds() -> usize {
     std::env::var("CENOTE_AWAY_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap())
@@ -24,6 +24,12 @@ impl Chance {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
+}
+
+/// virsh, at a daemon that tells soon when storage is silent.
+fn caller() -> Caller {
+    let settings = format!("storage_timeout = {}\n", PATIENCE.as_secs());
+    Caller::new(CENOTED, &settings, |_| Vec::new()).with_daemon()
 }
 
 /// Does something, takes the server away a moment later, and brings it back when that has ended or a while is over.
@@ -67,8 +73,8 @@ fn a_monitor_and_disks_of_ceph() {
         return;
     }
     let mut ceph = Ceph::start(Authentication::None);
-    let caller = Caller::virsh(CENOTED);
-    let option = |name: &str| format!("<rbd:option name='{name}' value='{}'/>", PATIENCE.as_secs());
+    let caller = caller();
+    let option = |name: &str| format!("<rbd:option name='{name}' value='3'/>");
     let options = ["client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout"].map(option);
     caller.define(&format!(
         "<pool type='rbd' xmlns:rbd='http://libvirt.org/schemas/storagepool/rbd/1.0'><name>ceph</name>\
@@ -116,7 +122,8 @@ fn a_monitor_and_disks_of_ceph() {
         };
         if !is_well {
             failures += 1;
-            assert!(said.contains("127.0.0.1") || said.contains("no storage vol"), "{args:?}: {said}");
+            let why = ["127.0.0.1", "no storage vol", "the storage of pool 'ceph' has not answered"];
+            assert!(why.iter().any(|why| said.contains(why)), "{args:?}: {said}");
         }
         // Other pools never notice, and this one is as it was when the cluster is back.
         caller.run(&["vol-list", "near"]);
@@ -148,12 +155,80 @@ fn a_monitor_and_disks_of_ceph() {
 }
 
 #[test]
+fn a_brick() {
+    if !am_root() || !["glusterd", "gluster", "ip", "mkfs.xfs", "virsh"].into_iter().all(have) {
+        return;
+    }
+    let gluster = Gluster::start();
+    let caller = caller();
+    caller.define(&format!(
+        "<pool type='gluster'><name>files</name><source><host name='{}'/><name>vol1</name></source></pool>",
+        gluster.address()
+    ));
+    caller.run(&["pool-start", "files"]);
+    let (content, back) = (caller.file("content"), caller.file("back"));
+    std::fs::write(&content, vec![0x5a; 24 << 20]).unwrap();
+    caller.run(&["vol-create-as", "files", "kept", "24M"]);
+    caller.run(&["vol-upload", "kept", &content, "files"]);
+    caller.run(&["vol-create-as", "files", "scratch", "24M"]);
+    let mut chance = Chance(3);
+    let mut failures = 0;
+    for round in 0..rounds() {
+        let new = format!("new{round}");
+        let calls: [&[&str]; 7] = [
+            &["pool-refresh", "files"],
+            &["vol-create-as", "files", &new, "8M"],
+            &["vol-clone", "kept", &new, "files"],
+            &["vol-upload", "scratch", &content, "files"],
+            &["vol-download", "kept", &back, "files"],
+            &["vol-wipe", "scratch", "files"],
+            &["vol-delete", "scratch", "files"],
+        ];
+        let args = calls[round % calls.len()];
+        let after = Duration::from_millis(chance.below(120));
+        let (is_well, said) = if chance.below(2) == 0 {
+            let back_after = (chance.below(2) == 0).then_some(Duration::from_millis(500));
+            interrupted(&caller, args, after, || gluster.hold_brick(), || gluster.release_brick(), back_after)
+        } else {
+            interrupted(&caller, args, after, || gluster.kill_brick(), || gluster.start_brick(), None)
+        };
+        if !is_well {
+            failures += 1;
+            let why = [gluster.address(), "no storage vol", "the storage of pool 'files' has not answered"];
+            assert!(why.iter().any(|why| said.contains(why)), "{args:?}: {said}");
+        }
+        let started = Instant::now();
+        while !caller.output(&["pool-refresh", "files"]).status.success() {
+            assert!(
+                started.elapsed() < PATIENCE + SLACK,
+                "the pool does not come back after {args:?}: {said}"
+            );
+        }
+        caller.run(&["vol-download", "kept", &back, "files"]);
+        assert!(std::fs::read(&back).unwrap().iter().all(|byte| *byte == 0x5a), "{args:?}");
+        let is_listed = |name: &str| caller.run(&["vol-list", "files"]).contains(name);
+        if is_listed(&new) {
+            let length = std::fs::metadata(gluster.brick().join(&new)).unwrap().len();
+            assert_eq!(length, if args[0] == "vol-clone" { 24 << 20 } else { 8 << 20 }, "{args:?}");
+            caller.run(&["vol-delete", &new, "files"]);
+        } else if args[0] == "vol-create-as" {
+            caller.run(&["vol-create-as", "files", &new, "8M"]);
+            caller.run(&["vol-delete", &new, "files"]);
+        }
+        if !is_listed("scratch") {
+            caller.run(&["vol-create-as", "files", "scratch", "24M"]);
+        }
+    }
+    eprintln!("{failures} of {} calls did not survive it", rounds());
+}
+
+#[test]
 fn a_target() {
     if !am_root() || !["tgtd", "tgtadm", "virsh"].into_iter().all(have) {
         return;
     }
     let mut tgt = Tgt::start(&[24 << 20, 8 << 20], None);
-    let caller = Caller::virsh(CENOTED);
+    let caller = caller();
     caller.define(&format!(
         "<pool type='iscsi-direct'><name>luns</name><source><host name='127.0.0.1' port='{}'/>\
          <device path='{}'/><initiator><iqn name='iqn.2026-01.test:away'/></initiator></source></pool>",

@@ -37,7 +37,8 @@ const PACKAGES: [&str; 28] = [
 ];
 
 /// From the backports, where the release is too old: the versions that the tests compare with.
-const NEWER: [&str; 18] = [
+const NEWER: [&str; 19] = [
+    "glusterfs-server",
     "libvirt-clients",
     "libvirt-daemon-driver-qemu",
     "libvirt-daemon-driver-secret",

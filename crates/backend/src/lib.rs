@@ -14,6 +14,8 @@ pub mod directory;
 pub mod disk;
 mod error;
 mod fs;
+mod gluster;
+mod images;
 pub mod iscsi;
 pub mod iscsi_direct;
 pub mod logical;
@@ -79,6 +81,7 @@ pub fn drivers() -> &'static [Driver] {
         netfs::DRIVER,
         logical::DRIVER,
         disk::DRIVER,
+        gluster::DRIVER,
         iscsi::DRIVER,
         iscsi_direct::DRIVER,
         scsi::DRIVER,

@@ -219,7 +219,14 @@ pub fn needs(kind: PoolKind) -> &'static [Need] {
             }
         }
         PoolKind::Sheepdog => const { &[vital(tool("dog", "everything", "", ""))] },
-        PoolKind::Gluster => const { &[library("libgfapi.so.0", "everything", "libgfapi0", "libgfapi0")] },
+        PoolKind::Gluster => {
+            const {
+                &[
+                    library("libgfapi.so.0", "everything", "libgfapi0", "libgfapi0"),
+                    rare(tool("gluster", "finding volumes", "glusterfs-cli", "glusterfs-cli")),
+                ]
+            }
+        }
         PoolKind::Zfs => {
             const {
                 &[

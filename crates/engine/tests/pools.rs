@@ -347,7 +347,8 @@ fn damaged_state_files_are_passed_over() {
 #[test]
 fn types_without_a_backend_are_kept_and_say_so() {
     let machine = Machine::new();
-    let engine = machine.open(Access::Write);
+    let setup = Setup::new(machine.layout(), Arc::new(NoSecrets), Access::Write);
+    let engine = Engine::open(Setup { drivers: &[], ..setup }).unwrap();
     let xml = "<pool type='gluster'><name>m</name><source><host name='h'/><name>n</name></source></pool>";
     let pool = engine.define_pool(xml, Validate::Lax).unwrap();
     let error = engine.start_pool(&pool, BuildFirst::No).unwrap_err();

@@ -6,6 +6,7 @@
 pub mod attributes;
 pub mod ceph;
 mod device_mapper;
+pub mod gfapi;
 pub mod libiscsi;
 mod mounts;
 mod native;

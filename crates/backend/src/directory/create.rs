@@ -4,17 +4,17 @@ use super::build::make;
 use super::{Directory, VOLUME_MODE};
 use crate::content::local_path;
 use crate::permissions::{apply, apply_to_file};
-use crate::{error, qemu_img, sharing};
+use crate::{error, images, qemu_img, sharing};
 use cenote_host::attributes::{CopyOnWrite, set_copy_on_write};
 use cenote_host::{NewFile, Undo, sync_folder};
 use cenote_image::backing::Location;
 use cenote_image::convert::Source;
 use cenote_image::copy::{self, Zeroes};
-use cenote_image::qcow2::{self, Backing, DEFAULT_CLUSTER_SIZE, Options, Preallocation, Version};
+use cenote_image::qcow2::{self, Options, Preallocation};
 use cenote_image::sync_data;
 use cenote_image::{probe, raw};
 use cenote_model::flags::CreateOptions;
-use cenote_model::format::{ImageFeature, ImageFormat};
+use cenote_model::format::ImageFormat;
 use cenote_model::permissions::Permissions;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Result, VolumeDef};
@@ -174,32 +174,12 @@ fn create_qcow2(dir: &Directory, planned: &VolumeDef, options: CreateOptions, jo
     publish(dir, new, planned, durable)
 }
 
-/// What the definition asks of a qcow2 image. As libvirt has it, the capacity is a multiple of 1024.
+/// What the definition asks of a qcow2 image, whose backing store has to be there.
 fn qcow2_options(dir: &Directory, planned: &VolumeDef, capacity: u64) -> Result<Options> {
-    let version = match planned.compat.as_deref() {
-        None | Some("1.1" | "v3") => Version::V3,
-        Some("0.10" | "v2") => Version::V2,
-        Some(other) => {
-            return Err(Error::new(
-                Code::ConfigUnsupported,
-                format!("qcow2 has no compat level '{other}': there are 0.10 and 1.1"),
-            ));
-        }
-    };
-    Ok(Options {
-        capacity: capacity.next_multiple_of(1024),
-        version,
-        cluster_size: planned.cluster_size.unwrap_or(DEFAULT_CLUSTER_SIZE),
-        lazy_refcounts: planned.has_feature(ImageFeature::LazyRefcounts),
-        extended_l2: planned.has_feature(ImageFeature::ExtendedL2),
-        backing: match &planned.backing {
-            None => None,
-            Some(backing) => {
-                check_backing(dir, backing)?;
-                Some(Backing { name: backing.path.clone(), format: backing.image_format() })
-            }
-        },
-    })
+    if let Some(backing) = &planned.backing {
+        check_backing(dir, backing)?;
+    }
+    images::qcow2_options(planned, capacity)
 }
 
 /// Refuses a backing image on this machine that cannot be read.

@@ -1,12 +1,10 @@
 //! Finding volumes and describing them.
 
 use super::Directory;
-use crate::{Earlier, Found};
+use crate::{Earlier, Found, images};
 use cenote_host::{FileStat, attributes, is_hidden, space, stat, stat_at, sweep};
 use cenote_image::backing::{Location, json_format};
 use cenote_image::probe::{self, BackingName, Facts, probe_named};
-use cenote_model::auth::SecretRef;
-use cenote_model::encryption::Encryption;
 use cenote_model::format::{ImageFormat, VolumeFormat};
 use cenote_model::permissions::Permissions;
 use cenote_model::pool::Usage;
@@ -176,17 +174,8 @@ impl Directory {
 
     /// What the header says beyond format and size.
     fn fill_in(&self, volume: &mut VolumeDef, facts: Facts) {
-        let path = volume.path.clone().unwrap_or_default();
-        if facts.format == ImageFormat::Qcow2 {
-            volume.compat = facts.compat.map(str::to_owned);
-            volume.cluster_size = facts.cluster_size;
-            volume.features = facts.features;
-        }
-        volume.encryption = facts.encryption.map(|format| {
-            let secret = self.environment.secrets.of_volume(&path).map(SecretRef::Uuid);
-            Encryption { secrets: secret.into_iter().collect(), ..Encryption::of(format) }
-        });
-        volume.backing = facts.backing.map(|backing| self.describe_backing(backing));
+        let backing = images::fill_in(volume, facts, &self.environment);
+        volume.backing = backing.map(|backing| self.describe_backing(backing));
     }
 
     fn describe_backing(&self, backing: BackingName) -> BackingStore {
