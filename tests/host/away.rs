@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use cenote_test_support::{Authentication, Caller, Ceph, Gluster, Tgt, am_root, have};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -149,6 +150,71 @@ fn a_monitor_and_disks_of_ceph() {
         }
         if !listed.contains(&"scratch") {
             caller.run(&["vol-create-as", "ceph", "scratch", "24M"]);
+        }
+    }
+    eprintln!("{failures} of {} calls did not survive it", rounds());
+}
+
+#[test]
+fn a_cluster_of_sheepdog() {
+    if !["virsh", "python3"].into_iter().all(have) {
+        return;
+    }
+    let settings = "storage_timeout = 2\n";
+    let caller = Caller::new(CENOTED, settings, |folder| {
+        let stand_ins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/host/stand-ins");
+        let path = format!("{}:{}", stand_ins.display(), std::env::var("PATH").unwrap());
+        std::fs::create_dir(folder.join("cluster")).unwrap();
+        vec![("PATH", path.into()), ("DOG_STATE", folder.join("cluster"))]
+    })
+    .with_daemon();
+    let source = ["--source-host", "127.0.0.1", "--source-name", "images"];
+    caller.run(&[&["pool-create-as", "dog", "sheepdog"][..], &source].concat());
+    let (content, back) = (caller.file("content"), caller.file("back"));
+    std::fs::write(&content, vec![0x5a; 12 << 20]).unwrap();
+    caller.run(&["vol-create-as", "dog", "kept", "12M"]);
+    caller.run(&["vol-upload", "kept", &content, "dog"]);
+    caller.run(&["vol-create-as", "dog", "scratch", "12M"]);
+    let mut chance = Chance(4);
+    let mut failures = 0;
+    for round in 0..rounds() {
+        let new = format!("new{round}");
+        let calls: [&[&str]; 7] = [
+            &["pool-refresh", "dog"],
+            &["vol-create-as", "dog", &new, "8M"],
+            &["vol-clone", "kept", &new, "dog"],
+            &["vol-upload", "scratch", &content, "dog"],
+            &["vol-download", "kept", &back, "dog"],
+            &["vol-wipe", "scratch", "dog"],
+            &["vol-delete", "scratch", "dog"],
+        ];
+        let args = calls[round % calls.len()];
+        let sign = caller.file(if chance.below(4) == 0 { "cluster/slow" } else { "cluster/down" });
+        let (after, remove) =
+            (Duration::from_millis(chance.below(150)), || std::fs::remove_file(&sign).unwrap());
+        let (is_well, said) =
+            interrupted(&caller, args, after, || std::fs::write(&sign, "").unwrap(), remove, None);
+        if !is_well {
+            failures += 1;
+            let why = ["127.0.0.1:7000", "no storage vol", "the storage of pool 'dog' has not answered"];
+            assert!(why.iter().any(|why| said.contains(why)), "{args:?}: {said}");
+        }
+        let started = Instant::now();
+        while !caller.output(&["pool-refresh", "dog"]).status.success() {
+            assert!(
+                started.elapsed() < PATIENCE + SLACK,
+                "the pool does not come back after {args:?}: {said}"
+            );
+        }
+        caller.run(&["vol-download", "kept", &back, "dog"]);
+        assert!(std::fs::read(&back).unwrap().iter().all(|byte| *byte == 0x5a), "{args:?}");
+        for left in [new.as_str(), "scratch"] {
+            if caller.run(&["vol-list", "dog"]).contains(left) && args.contains(&left) {
+                caller.run(&["vol-delete", left, "dog"]);
+            }
+        }
+        if !caller.run(&["vol-list", "dog"]).contains("scratch") {
+            caller.run(&["vol-create-as", "dog", "scratch", "12M"]);
         }
     }
     eprintln!("{failures} of {} calls did not survive it", rounds());

@@ -36,6 +36,10 @@ fn content(length: usize) -> Vec<u8> {
 }
 
 fn life(scene: &Caller, ceph: &Ceph, name: &str) {
+    let question = format!("<source><host name='127.0.0.1' port='{}'/></source>", ceph.port());
+    std::fs::write(scene.file("question.xml"), question).unwrap();
+    let found = scene.run(&["find-storage-pool-sources", "rbd", &scene.file("question.xml")]);
+    assert!(found.contains("<name>rbd</name>"), "{found}");
     scene.define(&pool(name, ceph.port(), "<name>rbd</name>", ""));
     scene.run(&["pool-start", name]);
 

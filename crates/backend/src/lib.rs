@@ -60,7 +60,7 @@ pub struct Driver {
 }
 
 /// Looks for sources; the question names a server where the type has any.
-pub type FindSources = fn(question: Option<&Source>, host: &Host) -> Result<Vec<Source>>;
+pub type FindSources = fn(question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>>;
 
 /// What backends use.
 #[derive(Clone)]

@@ -83,11 +83,11 @@ impl FileSystem for Share {
     }
 }
 
-fn find_sources(question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
+fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>> {
     let question = question
         .ok_or_else(|| Error::new(Code::InvalidArg, "hostname must be specified for netfs sources"))?;
     let server = only_server(question)?;
-    let showmount = host.tool("showmount").map_err(error::tool)?;
+    let showmount = environment.host.tool("showmount").map_err(error::tool)?;
     let output = showmount
         .args(["--no-headers", "--exports", "--", server])
         .run(&waiting::look("asking a server for its exports"))

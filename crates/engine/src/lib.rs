@@ -32,7 +32,7 @@ pub use visits::{Answering, Overdue, Verdict};
 pub use volumes::VolumeInfo;
 
 use cenote_backend::{Driver, Environment};
-use cenote_host::{Host, LockFile, Settings, System};
+use cenote_host::{Host, LockFile, Settings, System, Unsynced};
 use cenote_model::event::{PoolEvent, VolumeEvent};
 use cenote_model::source::{Source, sources_to_xml};
 use cenote_model::{Code, Error, PoolDef, PoolKind, Result, capabilities};
@@ -279,7 +279,8 @@ impl Engine {
             ));
         };
         let question = question.map(|xml| Source::from_xml(xml, kind)).transpose()?;
-        Ok(sources_to_xml(kind, &find(question.as_ref(), &self.host)?))
+        let environment = self.environment(Arc::default());
+        Ok(sources_to_xml(kind, &find(question.as_ref(), &environment)?))
     }
 
     /// The driver of this type.
@@ -289,12 +290,12 @@ impl Engine {
         })
     }
 
+    fn environment(&self, unsynced: Arc<Unsynced>) -> Environment {
+        Environment { host: self.host.clone(), secrets: Arc::clone(&self.secrets), unsynced }
+    }
+
     fn open_backend(&self, entry: &PoolEntry) -> Result<Arc<dyn cenote_backend::Pool>> {
-        let environment = Environment {
-            host: self.host.clone(),
-            secrets: Arc::clone(&self.secrets),
-            unsynced: Arc::clone(entry.unsynced()),
-        };
+        let environment = self.environment(Arc::clone(entry.unsynced()));
         let def = entry.with(|state| state.def.clone());
         Ok(Arc::from((self.driver(def.kind)?.open)(&def, &environment)?))
     }

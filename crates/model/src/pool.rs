@@ -99,6 +99,9 @@ impl PoolDef {
             Some(element) => Source::read(&element, kind)?,
             None => Source::of(kind),
         };
+        if kind == PoolKind::Rbd && source.name.is_none() && pool.child("source").is_some() {
+            return Err(Error::new(Code::XmlError, "element 'name' is mandatory for RBD pool"));
+        }
         let parts = kind.source_parts();
         // libvirt takes the source's name for a pool without one.
         let name = pool.child_text("name").or_else(|| source.name.clone()).unwrap_or_default();

@@ -127,9 +127,6 @@ impl Source {
         if parts.name {
             source.name = element.child_text("name");
         }
-        if kind == PoolKind::Rbd && source.name.is_none() {
-            return Err(Error::new(Code::XmlError, "element 'name' is mandatory for RBD pool"));
-        }
         if source.format.is_some()
             && let Some(name) = element.child("format").and_then(|format| format.attr_non_empty("type"))
         {

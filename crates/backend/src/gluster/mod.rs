@@ -6,8 +6,8 @@ use crate::{
     Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, error, images,
     needs, waiting,
 };
+use cenote_host::Undo;
 use cenote_host::gfapi::{self, GlusterFile, GlusterVolume, Server};
-use cenote_host::{Host, Undo};
 use cenote_image::qcow2::{self, Preallocation};
 use cenote_image::{ReadAt, WriteAt, probe, raw};
 use cenote_model::flags::{CreateOptions, WipeAlgorithm};
@@ -67,7 +67,7 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
 }
 
 /// The volumes of a server, by its own program.
-fn find_sources(question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
+fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>> {
     let [server, ..] = question.map(|question| question.hosts.as_slice()).unwrap_or_default() else {
         return Err(Error::new(Code::InvalidArg, "hostname must be specified for gluster sources"));
     };
@@ -80,7 +80,8 @@ fn find_sources(question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
     let remote = format!("--remote-host={}", server.name);
     let args = ["--mode=script", "--log-file=/dev/null", &remote, "volume", "list"];
     let job = waiting::look("looking for volumes");
-    let printed = host.tool("gluster").map_err(error::tool)?.args(args).run(&job).map_err(error::tool)?;
+    let gluster = environment.host.tool("gluster").map_err(error::tool)?;
+    let printed = gluster.args(args).run(&job).map_err(error::tool)?;
     let names = String::from_utf8_lossy(&printed);
     let source = |name: &str| Source {
         hosts: vec![server.clone()],

@@ -182,7 +182,7 @@ impl Pool for Iscsi {
     }
 }
 
-fn find_sources(question: Option<&Source>, host: &cenote_host::Host) -> Result<Vec<Source>> {
+fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>> {
     let question = question
         .ok_or_else(|| Error::new(Code::InvalidArg, "hostname must be specified for iscsi sources"))?;
     let [server] = question.hosts.as_slice() else {
@@ -193,7 +193,7 @@ fn find_sources(question: Option<&Source>, host: &cenote_host::Host) -> Result<V
     let interface = match &question.initiator {
         None => None,
         Some(initiator) => {
-            let found = initiator::find_interface(host, initiator, &job)?;
+            let found = initiator::find_interface(&environment.host, initiator, &job)?;
             Some(found.ok_or_else(|| {
                 Error::new(Code::OperationFailed, format!("no iSCSI interface defined for IQN {initiator}"))
             })?)
@@ -205,7 +205,7 @@ fn find_sources(question: Option<&Source>, host: &cenote_host::Host) -> Result<V
         initiator: question.initiator.clone(),
         ..Source::default()
     };
-    let targets = initiator::discover(host, &portal, interface.as_deref(), &job)?;
+    let targets = initiator::discover(&environment.host, &portal, interface.as_deref(), &job)?;
     Ok(targets.into_iter().map(source).collect())
 }
 

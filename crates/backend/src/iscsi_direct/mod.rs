@@ -5,7 +5,7 @@ mod unit;
 
 use crate::pieces::{PIECE, Pieces};
 use crate::{Access, Content, Driver, Earlier, Environment, Found, Pool, VolumeIo, needs};
-use cenote_host::Host;
+use cenote_host::SecretValue;
 use cenote_host::libiscsi::{self, Login, Session};
 use cenote_model::auth::AuthKind;
 use cenote_model::flags::WipeAlgorithm;
@@ -67,19 +67,29 @@ fn ends(source: &Source) -> Result<(String, String)> {
     Ok((portal, initiator))
 }
 
-fn find_sources(question: Option<&Source>, _host: &Host) -> Result<Vec<Source>> {
+fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>> {
     let question = question
         .ok_or_else(|| Error::new(Code::InvalidArg, "hostname must be specified for iscsi sources"))?;
     let (portal, initiator) = ends(question)?;
-    let targets = libiscsi::discover(Login { portal: &portal, initiator: &initiator, chap: None })
+    let password = password_of(question, environment)?;
+    let chap = password.as_ref().map(|(name, password)| (name.as_str(), password));
+    let targets = libiscsi::discover(Login { portal: &portal, initiator: &initiator, chap })
         .map_err(|e| Error::new(Code::Internal, format!("Failed to discover session: {e}")))?;
     let source = |path| Source {
         devices: vec![Device { path, part_separator: None, free_extents: Vec::new() }],
         hosts: question.hosts.clone(),
         initiator: question.initiator.clone(),
+        auth: question.auth.clone(),
         ..Source::of(PoolKind::IscsiDirect)
     };
     Ok(targets.into_iter().map(source).collect())
+}
+
+/// The name and the password with which a source is logged in to.
+fn password_of(source: &Source, environment: &Environment) -> Result<Option<(String, SecretValue)>> {
+    let Some(auth) = &source.auth else { return Ok(None) };
+    let password = environment.secrets.value(&auth.secret, UsageKind::Iscsi)?;
+    Ok(Some((auth.username.clone(), password)))
 }
 
 /// The number of a volume's LUN.
@@ -92,11 +102,8 @@ impl IscsiDirect {
     fn session(&self) -> Result<Session> {
         let failed =
             |e: io::Error| Error::new(Code::Internal, format!("Failed to log in to '{}': {e}", self.target));
-        let password = match &self.def.source.auth {
-            Some(auth) => Some((auth, self.environment.secrets.value(&auth.secret, UsageKind::Iscsi)?)),
-            None => None,
-        };
-        let chap = password.as_ref().map(|(auth, password)| (auth.username.as_str(), password));
+        let password = password_of(&self.def.source, &self.environment)?;
+        let chap = password.as_ref().map(|(name, password)| (name.as_str(), password));
         let login = Login { portal: &self.portal, initiator: &self.initiator, chap };
         Session::open(login, &self.target).map_err(failed)
     }

@@ -50,8 +50,8 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
     Ok(Box::new(Logical { def: def.clone(), group, target, environment: environment.clone() }))
 }
 
-fn find_sources(_question: Option<&Source>, host: &Host) -> Result<Vec<Source>> {
-    groups(host, &waiting::look("looking for volume groups"))
+fn find_sources(_question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>> {
+    groups(&environment.host, &waiting::look("looking for volume groups"))
 }
 
 /// The volume groups of this machine, as sources for pools.

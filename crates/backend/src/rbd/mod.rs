@@ -11,7 +11,7 @@ use cenote_model::flags::{CreateOptions, WipeAlgorithm};
 use cenote_model::format::{ImageFormat, VolumeFormat};
 use cenote_model::pool::{RefreshAllocation, Usage};
 use cenote_model::secret::UsageKind;
-use cenote_model::source::Host as Server;
+use cenote_model::source::{Host as Server, Source};
 use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, Uuid, VolumeDef};
 use content::ImageIo;
@@ -25,7 +25,7 @@ pub(crate) const DRIVER: Driver = Driver {
     kind: PoolKind::Rbd,
     is_supported: |host| needs::are_met(PoolKind::Rbd, host),
     open,
-    find_sources: None,
+    find_sources: Some(find_sources),
 };
 
 /// What is set for every cluster, before the options of the definition. The times are in seconds, and libvirt's: a cluster
@@ -75,36 +75,57 @@ fn monitors(servers: &[Server]) -> String {
     monitors.collect::<Vec<_>>().join(",")
 }
 
+/// Connects to the cluster of a source.
+fn connect(source: &Source, options: &[(String, String)], environment: &Environment) -> Result<Cluster> {
+    let monitors = monitors(&source.hosts);
+    let user = source.auth.as_ref().map(|auth| auth.username.as_str());
+    let mut connecting =
+        Connecting::new(user).map_err(|e| Error::system("failed to create the RADOS cluster", &e))?;
+    let mut set = |name: &str, value: &str| {
+        let value = CString::new(value).map_err(io::Error::from);
+        value
+            .and_then(|value| connecting.set(name, &value))
+            .map_err(|e| Error::system(format!("failed to set RADOS option: {name}"), &e))
+    };
+    set("auth_supported", if user.is_some() { "cephx" } else { "none" })?;
+    set("mon_host", &monitors)?;
+    let of_definition = options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in OPTIONS.into_iter().chain(of_definition) {
+        set(name, value)?;
+    }
+    if let Some(auth) = &source.auth {
+        let key = environment.secrets.value(&auth.secret, UsageKind::Ceph)?;
+        connecting.set_key(&key).map_err(|e| Error::system("failed to set RADOS option: key", &e))?;
+    }
+    connecting
+        .connect()
+        .map_err(|e| Error::system(format!("failed to connect to the RADOS monitor on: {monitors}"), &e))
+}
+
+/// The pools of the cluster that is asked about.
+fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<Vec<Source>> {
+    let Some(question) = question.filter(|question| !question.hosts.is_empty()) else {
+        return Err(Error::new(Code::InvalidArg, "a monitor must be specified for rbd sources"));
+    };
+    let pools = connect(question, &[], environment)?
+        .pools()
+        .map_err(|e| Error::system(format!("cannot list the pools on {}", monitors(&question.hosts)), &e))?;
+    let source = |name| Source {
+        hosts: question.hosts.clone(),
+        auth: question.auth.clone(),
+        name: Some(name),
+        ..Source::of(PoolKind::Rbd)
+    };
+    Ok(pools.into_iter().map(source).collect())
+}
+
 fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
 impl Rbd {
     fn connect(&self) -> Result<ceph::Pool> {
-        let source = &self.def.source;
-        let monitors = monitors(&source.hosts);
-        let user = source.auth.as_ref().map(|auth| auth.username.as_str());
-        let mut connecting =
-            Connecting::new(user).map_err(|e| Error::system("failed to create the RADOS cluster", &e))?;
-        let mut set = |name: &str, value: &str| {
-            let value = CString::new(value).map_err(io::Error::from);
-            value
-                .and_then(|value| connecting.set(name, &value))
-                .map_err(|e| Error::system(format!("failed to set RADOS option: {name}"), &e))
-        };
-        set("auth_supported", if user.is_some() { "cephx" } else { "none" })?;
-        set("mon_host", &monitors)?;
-        let of_definition = self.def.rbd_options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in OPTIONS.into_iter().chain(of_definition) {
-            set(name, value)?;
-        }
-        if let Some(auth) = &source.auth {
-            let key = self.environment.secrets.value(&auth.secret, UsageKind::Ceph)?;
-            connecting.set_key(&key).map_err(|e| Error::system("failed to set RADOS option: key", &e))?;
-        }
-        let cluster = connecting.connect().map_err(|e| {
-            Error::system(format!("failed to connect to the RADOS monitor on: {monitors}"), &e)
-        })?;
+        let cluster = connect(&self.def.source, &self.def.rbd_options, &self.environment)?;
         Cluster::pool(Arc::new(cluster), &self.name, self.namespace.as_deref()).map_err(|e| {
             Error::system(format!("failed to create the RBD IoCTX. Does the pool '{}' exist?", self.name), &e)
         })
