@@ -28,6 +28,10 @@ fn life(caller: &Caller, gluster: &Gluster, dir: &str) {
     caller.define(&source("nowhere", "/not/there"));
     let refused = caller.fail(&["pool-start", "nowhere"]);
     assert!(refused.contains("failed to change to directory '/not/there/' in 'vol1'"), "{refused}");
+    let several = source("several", "/").replace("<source>", "<source><host name='127.0.0.1'/>");
+    caller.define(&several);
+    caller.run(&["pool-start", "several"]);
+    caller.run(&["pool-destroy", "several"]);
     caller.define(&source("files", &format!("/{dir}")));
     caller.run(&["pool-start", "files"]);
     let info = caller.run(&["pool-info", "files", "--bytes"]);

@@ -179,7 +179,10 @@ fn life(scene: &Caller, ceph: &Ceph, name: &str) {
     // Namespaces of the pool, and allocations that are not asked for.
     let refresh = "<refresh><volume allocation='capacity'/></refresh>";
     let more = format!("{name}-more");
-    scene.define(&pool(&more, ceph.port(), "<name>rbd/of its own</name>", refresh));
+    // Two addresses of the monitor, one for each of its protocols.
+    let newer = format!("<host name='v2:127.0.0.1' port='{}'/><name>rbd/of its own</name>", ceph.port());
+    let xml = pool(&more, ceph.older_port(), &newer, refresh);
+    scene.define(&xml.replacen("name='127.0.0.1'", "name='v1:127.0.0.1'", 1));
     scene.run(&["pool-start", &more]);
     scene.run(&["vol-create-as", &more, "inside", "8M"]);
     assert_eq!(ceph.run("rbd", &["ls", "rbd/of its own"]), "inside\n");

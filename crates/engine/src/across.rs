@@ -42,14 +42,16 @@ pub(crate) fn create_from(
     let failed = |e: io::Error| {
         Error::system(format!("cannot copy volume '{}' to '{}'", source.name, planned.name), &e)
     };
+    // Where a new device is may be known only now.
+    let made = volumes.probe(&planned.name)?.unwrap_or_else(|| planned.clone());
     let from = source_content.open(source, Access::Read)?;
-    let to = content.open(planned, Access::Write)?;
+    let to = content.open(&made, Access::Write)?;
     let size = from.size().map_err(failed)?;
     job.expect(size);
     let mut buffer = vec![0; PIECE];
     let mut done = 0;
     // A device has in it what it had before.
-    let zero = |offset: u64, length: u64| match planned.kind {
+    let zero = |offset: u64, length: u64| match made.kind {
         VolumeKind::Block if length > 0 => to.zero(offset, length).map_err(failed),
         _ => Ok(()),
     };

@@ -18,6 +18,7 @@ pub enum Authentication {
 pub struct Ceph {
     folder: tempfile::TempDir,
     port: u16,
+    older_port: u16,
     monitor: Child,
     disks: Child,
 }
@@ -73,7 +74,7 @@ impl Ceph {
         succeed("ceph-osd", &mkfs);
         succeed("ceph", &["osd", "crush", "add", "osd.0", "1", "root=default", "host=h"]);
         let disks = spawn("ceph-osd", &["-f", "-i", "0"], path);
-        let ceph = Ceph { folder, port: newer, monitor, disks };
+        let ceph = Ceph { folder, port: newer, older_port: older, monitor, disks };
         ceph.run("ceph", &["osd", "pool", "create", "rbd", "8"]);
         ceph.run("rbd", &["pool", "init", "rbd"]);
         ceph
@@ -82,6 +83,11 @@ impl Ceph {
     /// The port of its monitor, at 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port at which it speaks the older one of its two protocols.
+    pub fn older_port(&self) -> u16 {
+        self.older_port
     }
 
     /// The file with its settings.

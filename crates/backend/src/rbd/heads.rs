@@ -190,12 +190,14 @@ impl Mapped {
             Mapped::NotAsked(head) => Ok(Some((head.size, Allocation::NotAsked))),
             Mapped::Unmapped(head) => Ok(Some((head.size, Allocation::Unknown))),
             Mapped::Asked(head, calling) => {
-                let map = calling.wait()?.pop().unwrap_or_default();
-                let allocation = match count_objects(&map, head.objects()) {
-                    Some(objects) => Allocation::Known(head.allocated(objects)),
-                    // It is being resized.
-                    None => Allocation::Unknown,
+                // One that is not there, or is of another size, as while the image is being resized, says nothing.
+                let map = match calling.wait() {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    answers => answers.ok().and_then(|mut answers| answers.pop()).unwrap_or_default(),
                 };
+                let counted = count_objects(&map, head.objects());
+                let known = counted.map(|objects| Allocation::Known(head.allocated(objects)));
+                let allocation = known.unwrap_or(Allocation::Unknown);
                 Ok(Some((head.size, allocation)))
             }
         }

@@ -19,6 +19,7 @@ use heads::{Allocation, Wanted};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::io;
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) const DRIVER: Driver = Driver {
@@ -66,9 +67,7 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
 /// The monitors, as Ceph takes them.
 fn monitors(servers: &[Server]) -> String {
     let monitors = servers.iter().map(|server| match server.port {
-        Some(port) if server.name.contains(':') && !server.name.starts_with('[') => {
-            format!("[{}]:{port}", server.name)
-        }
+        Some(port) if server.name.parse::<Ipv6Addr>().is_ok() => format!("[{}]:{port}", server.name),
         Some(port) => format!("{}:{port}", server.name),
         None => server.name.clone(),
     });
@@ -242,23 +241,15 @@ impl Rbd {
         Ok(())
     }
 
-    /// The snapshot to clone from: one that is as the image is now, or a new one.
-    fn snapshot_of(&self, image: &Image) -> io::Result<String> {
+    /// A snapshot to clone from that is there already, and is as the image is now. Those of others are left as they are.
+    fn snapshot_for_clones(&self, image: &Image) -> io::Result<Option<String>> {
         let size = image.info()?.size;
-        for snapshot in image.snapshots()? {
+        for snapshot in image.snapshots()?.into_iter().filter(|snapshot| snapshot.is_protected) {
             if image.is_as(&snapshot.name, size)? {
-                if !snapshot.is_protected {
-                    image.protect(&snapshot.name)?;
-                }
-                return Ok(snapshot.name);
+                return Ok(Some(snapshot.name));
             }
         }
-        let unique =
-            Uuid::random().ok_or_else(|| io::Error::other("the system has no randomness to give"))?;
-        let name = format!("{FOR_CLONES}{unique}");
-        image.create_snapshot(&name)?;
-        image.protect(&name)?;
-        Ok(name)
+        Ok(None)
     }
 
     /// Why an image cannot be removed.
@@ -310,7 +301,6 @@ impl Pool for Rbd {
                 Ok(Some((size, Allocation::NotAsked))) => {
                     self.describe(&name, size, size).into_iter().for_each(|it| found(Arc::new(it)));
                 }
-                Ok(None | Some((_, Allocation::Unknown))) => opaque.push(name),
                 // It has been deleted meanwhile.
                 Err(e) if is_missing(&e) => return Ok(()),
                 // Where it is kept does not answer: others may be kept elsewhere.
@@ -321,7 +311,8 @@ impl Pool for Rbd {
                     silent = Some((name, e));
                     return job.check();
                 }
-                Err(e) => return Err(self.failed(&format!("failed to stat the RBD image '{name}'"), &e)),
+                // It is opened instead.
+                Ok(None | Some((_, Allocation::Unknown))) | Err(_) => opaque.push(name),
             }
             seen += 1;
             job.advance(1)
@@ -388,8 +379,8 @@ impl Volumes for Rbd {
             created => created,
         };
         created.map_err(|e| {
-            // If the cluster made it after all, it is not wanted any more.
-            if e.kind() != io::ErrorKind::AlreadyExists {
+            // A whole image of this name may be somebody else's.
+            if is_half_made() {
                 drop(pool.remove_image(name, &mut |_, _| ()));
             }
             self.failed(&format!("failed to create volume '{}'", self.path_of(name)), &e)
@@ -412,15 +403,23 @@ impl Volumes for Rbd {
         let pool = self.pool()?;
         let image = self.open_image(from, Mode::Write)?;
         let mut undo = Undo::new();
-        // Those that have clones cannot be removed.
-        undo.push(|| {
-            for snapshot in image.snapshots().into_iter().flatten().filter(is_for_clones) {
-                drop(remove_snapshot(&image, &snapshot));
+        let snapshot = match self.snapshot_for_clones(&image).map_err(failed)? {
+            Some(name) => name,
+            None => {
+                let unique = Uuid::random().ok_or_else(|| failed(io::Error::other("no random numbers")))?;
+                let name = format!("{FOR_CLONES}{unique}");
+                image.create_snapshot(&name).map_err(failed)?;
+                let (image, made) = (&image, name.clone());
+                undo.push(move || drop(image.remove_snapshot(&made)));
+                image.protect(&name).map_err(failed)?;
+                let made = name.clone();
+                undo.push(move || drop(image.unprotect(&made)));
+                name
             }
-        });
-        let snapshot = self.snapshot_of(&image).map_err(failed)?;
-        undo.push(|| drop(pool.remove_image(to, &mut |_, _| ())));
+        };
         pool.clone_image(&image, &snapshot, to).map_err(failed)?;
+        // Not before: an image of this name may be somebody else's.
+        undo.push(|| drop(pool.remove_image(to, &mut |_, _| ())));
         let capacity = planned.capacity.unwrap_or(0);
         if capacity > source.capacity.unwrap_or(0) {
             self.open_image(to, Mode::Write)?.resize(capacity, &mut |_, _| job.alive()).map_err(failed)?;
