@@ -105,6 +105,14 @@ fn life(scene: &Caller, ceph: &Ceph, name: &str) {
     scene.run(&["vol-delete", "clone", name]);
     scene.run(&["vol-delete", "clone2", name]);
 
+    // With its snapshots a source goes while there are clones, which are whole then.
+    scene.run(&["vol-clone", "one", "parent", name]);
+    scene.run(&["vol-clone", "parent", "child", name]);
+    scene.run(&["vol-delete", "parent", name, "--delete-snapshots"]);
+    scene.run(&["vol-download", "child", &back, name, "--length", "8000000"]);
+    assert!(std::fs::read(&back).unwrap() == written[..8_000_000]);
+    scene.run(&["vol-delete", "child", name]);
+
     // To a pool of files, and back.
     let images = scene.file(&format!("{name}-files"));
     scene.run(&["pool-create-as", "files", "dir", "--target", &images, "--build"]);

@@ -351,6 +351,7 @@ impl Volumes for Logical {
         options: CreateOptions,
         job: &Job,
     ) -> Result<()> {
+        check_device(source)?;
         check_device(planned)?;
         let no_sharing = "a logical volume cannot share the blocks of another one: leave out --reflink";
         block::create_from(self, &self.environment, (planned, source), options, no_sharing, job)

@@ -439,10 +439,12 @@ impl Volumes for Rbd {
             .map_err(|e| self.failed(&format!("failed to resize the RBD image '{name}'"), &e))
     }
 
-    fn delete_snapshots(&self, volume: &VolumeDef, _job: &Job) -> Result<()> {
+    fn delete_snapshots(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
         let name = volume.name.as_str();
         let image = self.open_image(name, Mode::Write)?;
-        self.remove_snapshots(&image, name)
+        self.remove_snapshots(&image, name, |snapshot| {
+            image.remove_snapshot_of_clones(&snapshot.name, &mut |_, _| job.alive())
+        })
     }
 
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
@@ -470,7 +472,7 @@ impl Volumes for Rbd {
                         ),
                     ));
                 }
-                self.remove_snapshots(&image, name)?;
+                self.remove_snapshots(&image, name, |snapshot| remove_snapshot(&image, snapshot))?;
                 drop(image);
                 remove().map_err(|e| self.cannot_remove(name, &e))
             }
@@ -480,9 +482,14 @@ impl Volumes for Rbd {
 }
 
 impl Rbd {
-    fn remove_snapshots(&self, image: &Image, name: &str) -> Result<()> {
+    fn remove_snapshots(
+        &self,
+        image: &Image,
+        name: &str,
+        remove: impl Fn(&Snapshot) -> io::Result<()>,
+    ) -> Result<()> {
         for snapshot in image.snapshots().map_err(|e| self.cannot_remove(name, &e))? {
-            remove_snapshot(image, &snapshot).map_err(|e| {
+            remove(&snapshot).map_err(|e| {
                 let snapshot = format!("{}@{}", self.path_of(name), snapshot.name);
                 match e.kind() {
                     io::ErrorKind::ResourceBusy => Error::new(

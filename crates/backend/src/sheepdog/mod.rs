@@ -225,6 +225,11 @@ impl Volumes for Sheepdog {
         let (from, to) = (source.name.as_str(), planned.name.as_str());
         self.must_find(from, job)?;
         let tag = format!("cenote-{to}");
+        // What an earlier attempt left, whose node went away.
+        let is_left = |vdi: &Vdi| vdi.name == from && vdi.state == State::Snapshot && vdi.tag == tag;
+        if self.cluster.vdis(Some(from), job)?.iter().any(is_left) {
+            self.cluster.delete(from, Some(&tag), job)?;
+        }
         self.cluster.dog(&["vdi", "snapshot", "-s", &tag, from], None, job)?;
         let remove_snapshot = || self.cluster.delete(from, Some(&tag), &waiting::look("removing a snapshot"));
         let mut undo = Undo::new();

@@ -37,6 +37,7 @@ library! {
         fn rbd_snap_list_end(*mut Snap);
         fn rbd_snap_create(Handle, *const c_char) -> c_int;
         fn rbd_snap_remove(Handle, *const c_char) -> c_int;
+        fn rbd_snap_remove2(Handle, *const c_char, u32, Progress, *mut c_void) -> c_int;
         fn rbd_snap_protect(Handle, *const c_char) -> c_int;
         fn rbd_snap_unprotect(Handle, *const c_char) -> c_int;
         fn rbd_snap_is_protected(Handle, *const c_char, *mut c_int) -> c_int;
@@ -92,6 +93,8 @@ struct Watch {
     cookie: u64,
 }
 
+/// `RBD_SNAP_REMOVE_FORCE`
+const UNPROTECT_AND_FLATTEN: u32 = 3;
 /// More of anything than there can be.
 const MOST: usize = 1 << 24;
 
@@ -385,6 +388,16 @@ impl Image {
     /// Removes a snapshot.
     pub fn remove_snapshot(&self, name: &str) -> io::Result<()> {
         self.of_snapshot(name, self.rbd.rbd_snap_remove)
+    }
+
+    /// Removes a snapshot whether it is protected or not. Its clones are made whole first: all that they share with it is copied.
+    pub fn remove_snapshot_of_clones(&self, name: &str, mut told: Told<'_>) -> io::Result<()> {
+        let name = CString::new(name)?;
+        // SAFETY: the image is open, the name ends with a zero, and what is told to is there until the call is over.
+        succeeded(unsafe {
+            let told = telling(&mut told);
+            (self.rbd.rbd_snap_remove2)(self.handle, name.as_ptr(), UNPROTECT_AND_FLATTEN, tell, told)
+        })
     }
 
     fn of_snapshot(
