@@ -47,6 +47,18 @@ fn device(name: &str, mebibytes: u64) -> String {
     run("losetup", &["--find", "--show", &file]).trim().to_owned()
 }
 
+/// The name of the SCSI disk that has one path. In which order the kernel finds disks is not certain.
+fn scsi_disk() -> String {
+    in_the_lab();
+    let disks = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let is_it = |disk: &std::fs::DirEntry| {
+        let wwid = std::fs::read_to_string(disk.path().join("device/wwid"));
+        wwid.is_ok_and(|wwid| wwid.trim() == "naa.5000000000000001")
+    };
+    let disk = disks.into_iter().find(is_it).expect("the lab's SCSI disk");
+    disk.file_name().into_string().unwrap()
+}
+
 /// One of the two command lines: virsh at the daemon, or cenote with a state of its own.
 enum Client<'c> {
     Virsh(&'c Cenoted),

@@ -1,23 +1,22 @@
 //! SCSI hosts, and devices with several paths.
 
-use crate::{CENOTE, CENOTED, Client, LONG, in_the_lab};
+use crate::{CENOTE, CENOTED, Client, LONG, in_the_lab, scsi_disk};
 use cenote_test_support::{Cenote, Cenoted, run, run_any};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The host that has the disk `sda`, and the PCI address of what it is on.
-fn host_of_sda() -> (String, String) {
-    in_the_lab();
-    let device = std::fs::canonicalize("/sys/block/sda/device").unwrap();
+/// The host that has the SCSI disk, and the PCI address of what it is on.
+fn host_of_disk() -> (String, String) {
+    let device = std::fs::canonicalize(format!("/sys/block/{}/device", scsi_disk())).unwrap();
     let parts: Vec<_> = device.iter().map(|part| part.to_str().unwrap()).collect();
     let host = parts.iter().find(|part| part.starts_with("host")).unwrap();
     let address = parts.iter().rev().find(|part| part.starts_with("0000:") && part.contains('.')).unwrap();
     (host.trim_start_matches("host").to_owned(), (*address).to_owned())
 }
 
-/// An adapter that names the host of `sda` by where it is.
+/// An adapter that names the host of the SCSI disk by where it is.
 fn by_address() -> String {
-    let (host, address) = host_of_sda();
+    let (host, address) = host_of_disk();
     let (slot, function) = address["0000:00:".len()..].split_once('.').unwrap();
     let unique = std::fs::read_to_string(format!("/sys/class/scsi_host/host{host}/unique_id")).unwrap();
     format!(
@@ -35,7 +34,7 @@ fn define(client: &Client<'_>, pool: &str, adapter: &str, target: &str) {
 }
 
 fn life(client: &Client<'_>, pool: &str) {
-    let (host, _) = host_of_sda();
+    let (host, _) = host_of_disk();
     define(client, pool, &format!("<adapter type='scsi_host' name='scsi_host{host}'/>"), "/dev/disk/by-path");
     client.run(&["pool-build", pool]);
     client.run(&["pool-start", pool]);
@@ -43,18 +42,19 @@ fn life(client: &Client<'_>, pool: &str) {
     let path = client.run(&["vol-path", "unit:0:0:0", "--pool", pool]);
     assert!(path.starts_with("/dev/disk/by-path/pci-"), "{path}");
     let key = client.run(&["vol-key", "unit:0:0:0", "--pool", pool]);
-    let args = ["--replace-whitespace", "--whitelisted", "--device", "/dev/sda"];
+    let device = format!("/dev/{}", scsi_disk());
+    let args = ["--replace-whitespace", "--whitelisted", "--device", &device];
     assert_eq!(key.trim(), run("/lib/udev/scsi_id", &args).trim());
     client.write_and_read(pool, "unit:0:0:0");
     client.run(&["vol-wipe", "unit:0:0:0", "--pool", pool]);
-    assert!(std::fs::read("/dev/sda").unwrap().iter().all(|byte| *byte == 0));
+    assert!(std::fs::read(&device).unwrap().iter().all(|byte| *byte == 0));
     let info = client.run(&["pool-info", pool, "--bytes"]);
     assert!(info.contains(&format!("Capacity:       {}\n", 256 << 20)), "{info}");
     assert!(info.contains("Available:      0\n"), "{info}");
     let refused = client.fail(&["vol-create-as", pool, "v", "1M"]);
     assert!(refused.contains("storage pool does not support volume creation"), "{refused}");
     // What has been taken away is found again.
-    std::fs::write("/sys/block/sda/device/delete", "1").unwrap();
+    std::fs::write(format!("/sys/block/{}/device/delete", scsi_disk()), "1").unwrap();
     client.run(&["pool-refresh", pool]);
     assert!(client.has(pool, "unit:0:0:0"));
     client.run(&["pool-destroy", pool]);
