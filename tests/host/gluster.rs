@@ -2,13 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Caller, Gluster, am_root, have, run};
+use cenote_test_support::{Caller, Gluster, am_root, content, have, run};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
-
-fn content(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|n| (n.wrapping_mul(7) ^ (n / 251)) as u8).collect()
-}
 
 fn life(caller: &Caller, gluster: &Gluster, dir: &str) {
     let brick = gluster.brick().join(dir);

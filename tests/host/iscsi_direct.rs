@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Caller, Tgt, am_root, have, run, run_any};
+use cenote_test_support::{Caller, Tgt, am_root, content, have, run, run_any};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
 const INITIATOR: &str = "iqn.2026-01.test:this-side";
@@ -19,10 +19,6 @@ fn define(scene: &Caller, tgt: &Tgt, more: &str) {
         tgt.port(),
         tgt.target()
     ));
-}
-
-fn content(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|n| (n.wrapping_mul(7) ^ (n / 251)) as u8).collect()
 }
 
 fn life(scene: &Caller) {

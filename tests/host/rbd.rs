@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Authentication, Caller, Ceph, am_root, have};
+use cenote_test_support::{Authentication, Caller, Ceph, am_root, content, have};
 use std::time::{Duration, Instant};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
@@ -29,10 +29,6 @@ fn wait_until(is_so: impl Fn() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(60), "it does not come to be");
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn content(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|n| (n.wrapping_mul(7) ^ (n / 251)) as u8).collect()
 }
 
 fn life(scene: &Caller, ceph: &Ceph, name: &str) {

@@ -2,9 +2,10 @@
 
 use crate::Environment;
 use cenote_image::probe::{BackingName, Facts};
-use cenote_image::qcow2::{Backing, DEFAULT_CLUSTER_SIZE, Options, Version};
+use cenote_image::qcow2::{Backing, DEFAULT_CLUSTER_SIZE, Options, Preallocation, Version};
 use cenote_model::auth::SecretRef;
 use cenote_model::encryption::Encryption;
+use cenote_model::flags::CreateOptions;
 use cenote_model::format::{ImageFeature, ImageFormat};
 use cenote_model::{Code, Error, Result, VolumeDef};
 
@@ -50,4 +51,13 @@ pub(crate) fn qcow2_options(planned: &VolumeDef, capacity: u64) -> Result<Option
             .as_ref()
             .map(|backing| Backing { name: backing.path.clone(), format: backing.image_format() }),
     })
+}
+
+/// What of a qcow2 image is allocated when it is made. It is libvirt's rule: the data too, where the whole capacity shall be.
+pub(crate) fn preallocation(planned: &VolumeDef, capacity: u64, options: CreateOptions) -> Preallocation {
+    match options.prealloc_metadata {
+        false => Preallocation::Off,
+        true if planned.allocation.unwrap_or(capacity) < capacity => Preallocation::Metadata,
+        true => Preallocation::Reserve,
+    }
 }

@@ -29,6 +29,7 @@ mod qemu_img;
 pub mod rbd;
 mod scsi;
 mod secrets;
+mod servers;
 pub mod sheepdog;
 mod vstorage;
 mod waiting;
@@ -118,8 +119,13 @@ pub struct Earlier<'e> {
     pub volume: &'e (dyn Fn(&Name) -> Option<Arc<VolumeDef>> + Sync),
     /// All that are known.
     pub volumes: &'e (dyn Fn() -> Vec<Arc<VolumeDef>> + Sync),
-    /// How full the pool was.
-    pub usage: Usage,
+}
+
+impl Found {
+    /// That alone is known.
+    pub(crate) fn of(usage: Usage) -> Found {
+        Found { usage, permissions: None, free_extents: Vec::new() }
+    }
 }
 
 /// An open pool. No call changes the value: a pool's state is on the host.

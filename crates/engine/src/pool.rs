@@ -509,8 +509,8 @@ impl Engine {
                 idle.map(|known| Arc::clone(&known.def)).collect()
             })
         };
-        let (scanned, usage) = entry.with(|state| (state.scanned, state.def.usage));
-        let earlier = scanned.map(|began| Earlier { began, volume: &known, volumes: &all_known, usage });
+        let scanned = entry.with(|state| state.scanned);
+        let earlier = scanned.map(|began| Earlier { began, volume: &known, volumes: &all_known });
         let found = visit.scan(
             earlier,
             &mut |def| {

@@ -1,6 +1,7 @@
 //! What the file system says of files and of itself.
 
 use cenote_model::permissions::Permissions;
+use cenote_model::pool::Usage;
 use cenote_model::volume::{Timestamp, Timestamps};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, major, minor, statvfs, statx};
@@ -78,6 +79,17 @@ pub struct Space {
     pub capacity: u64,
     /// What is free.
     pub free: u64,
+}
+
+impl Space {
+    /// The same as a pool has it.
+    pub fn usage(self) -> Usage {
+        Usage {
+            capacity: self.capacity,
+            allocation: self.capacity.saturating_sub(self.free),
+            available: self.free,
+        }
+    }
 }
 
 /// The room on the file system that holds this path.

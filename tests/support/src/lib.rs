@@ -74,6 +74,11 @@ fn need(present: bool, what: &str) -> bool {
     present
 }
 
+/// Bytes of which no two pieces are alike.
+pub fn content(length: usize) -> Vec<u8> {
+    (0..length as u32).map(|n| (n.wrapping_mul(7) ^ (n / 251)) as u8).collect()
+}
+
 /// Runs a command that must succeed, and returns what it printed.
 pub fn run(program: &str, args: &[&str]) -> String {
     let output = run_any(program, args);

@@ -77,7 +77,7 @@ pub(crate) fn scan_given(
             job.advance(1)?;
         }
     }
-    Ok(Found { usage, permissions: None, free_extents: Vec::new() })
+    Ok(Found::of(usage))
 }
 
 /// The links in a pool's target, such as `/dev/disk/by-path`, by the device that each leads to. Their names stay when those

@@ -161,12 +161,7 @@ fn create_qcow2(dir: &Directory, planned: &VolumeDef, options: CreateOptions, jo
     let path = local_path(planned)?;
     let capacity = capacity_or_backing(dir, planned)?;
     let wanted = qcow2_options(dir, planned, capacity)?;
-    let preallocation = match options.prealloc_metadata {
-        false => Preallocation::Off,
-        // libvirt's rule: the data too, where the whole capacity shall be allocated.
-        true if planned.allocation.unwrap_or(capacity) < capacity => Preallocation::Metadata,
-        true => Preallocation::Reserve,
-    };
+    let preallocation = images::preallocation(planned, capacity, options);
     let new = new_file(dir, planned)?;
     qcow2::create(new.file(), &wanted, preallocation, job)
         .map_err(|e| error::image(format!("cannot create volume '{path}'"), e))?;

@@ -7,7 +7,6 @@ use cenote_image::backing::{Location, json_format};
 use cenote_image::probe::{self, BackingName, Facts, probe_named};
 use cenote_model::format::{ImageFormat, VolumeFormat};
 use cenote_model::permissions::Permissions;
-use cenote_model::pool::Usage;
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, Result, VolumeDef};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -105,12 +104,7 @@ impl Directory {
         let mut permissions = stat(&folder).map_err(|e| failed("stat", e))?.permissions;
         permissions.label = attributes::label(&folder).map_err(|e| failed("get label of", e))?;
         let space = space(self.path()).map_err(|e| failed("statvfs", e))?;
-        let usage = Usage {
-            capacity: space.capacity,
-            allocation: space.capacity.saturating_sub(space.free),
-            available: space.free,
-        };
-        Ok(Found { usage, permissions: Some(permissions), free_extents: Vec::new() })
+        Ok(Found { usage: space.usage(), permissions: Some(permissions), free_extents: Vec::new() })
     }
 
     fn open_folder(&self) -> Result<OwnedFd> {

@@ -2,17 +2,16 @@
 
 mod content;
 
+use crate::servers::Kept;
 use crate::{
     Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, error, images,
-    needs, waiting,
+    needs, servers, waiting,
 };
 use cenote_host::Undo;
 use cenote_host::gfapi::{self, GlusterFile, GlusterVolume, Server};
-use cenote_image::qcow2::{self, Preallocation};
-use cenote_image::{ReadAt, WriteAt, probe, raw};
+use cenote_image::{ReadAt, WriteAt, probe, qcow2, raw};
 use cenote_model::flags::{CreateOptions, WipeAlgorithm};
 use cenote_model::format::{ImageFormat, VolumeFormat};
-use cenote_model::pool::Usage;
 use cenote_model::source::{Host as ServerName, Source};
 use cenote_model::volume::{BackingStore, VolumeKind};
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
@@ -20,7 +19,7 @@ use content::FileIo;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver = Driver {
     kind: PoolKind::Gluster,
@@ -45,7 +44,7 @@ struct Gluster {
     /// The directory, with a slash at its beginning and its end.
     dir: String,
     environment: Environment,
-    connection: Mutex<Option<Arc<GlusterVolume>>>,
+    connection: Kept<GlusterVolume>,
 }
 
 fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
@@ -63,7 +62,7 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
         return Err(Error::new(Code::XmlError, "missing storage pool source host name"));
     }
     let environment = environment.clone();
-    Ok(Box::new(Gluster { servers, volume, dir, environment, connection: Mutex::default() }))
+    Ok(Box::new(Gluster { servers, volume, dir, environment, connection: Kept::new() }))
 }
 
 /// The volumes of a server, by its own program.
@@ -119,22 +118,14 @@ impl Gluster {
 
     /// The connection, which is kept: ending one takes ten seconds.
     fn connect(&self) -> Result<Arc<GlusterVolume>> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(volume) = &*connection {
-            return Ok(Arc::clone(volume));
-        }
-        let servers =
-            self.servers.iter().map(|server| Server { name: &server.name, port: server.port.unwrap_or(0) });
-        let connected = GlusterVolume::connect(&self.volume, &servers.collect::<Vec<_>>());
-        let volume = Arc::new(connected.map_err(|e| {
-            Error::system(format!("failed to connect to {}", self.uri_of("").trim_end_matches('/')), &e)
-        })?);
-        *connection = Some(Arc::clone(&volume));
-        Ok(volume)
-    }
-
-    fn disconnect(&self) {
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.connection.get(|| {
+            let servers = self.servers.iter();
+            let servers: Vec<_> =
+                servers.map(|server| Server { name: &server.name, port: server.port.unwrap_or(0) }).collect();
+            GlusterVolume::connect(&self.volume, &servers).map_err(|e| {
+                Error::system(format!("failed to connect to {}", self.uri_of("").trim_end_matches('/')), &e)
+            })
+        })
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> Error {
@@ -269,11 +260,7 @@ impl Gluster {
         let capacity = planned.capacity.unwrap_or(0);
         let allocation = planned.allocation.unwrap_or(capacity).min(capacity);
         if planned.image_format() == ImageFormat::Qcow2 {
-            let preallocation = match options.prealloc_metadata {
-                false => Preallocation::Off,
-                true if allocation < capacity => Preallocation::Metadata,
-                true => Preallocation::Reserve,
-            };
+            let preallocation = images::preallocation(planned, capacity, options);
             let wanted = images::qcow2_options(planned, capacity)?;
             qcow2::create(file, &wanted, preallocation, job).map_err(failed)?;
             // QEMU reads whole clusters, and beyond the end of a file of Gluster's there is nothing.
@@ -302,18 +289,18 @@ impl Pool for Gluster {
     }
 
     fn start(&self, _job: &Job) -> Result<()> {
-        self.disconnect();
+        self.connection.give_up();
         let gluster = self.connect()?;
         let found = gluster.stat(&self.dir);
         found.map(drop).map_err(|e| {
-            self.disconnect();
+            self.connection.give_up();
             let what = format!("failed to change to directory '{}' in '{}'", self.dir, self.volume);
             self.failed(&what, &e)
         })
     }
 
     fn stop(&self, _job: &Job) -> Result<()> {
-        self.disconnect();
+        self.connection.give_up();
         Ok(())
     }
 
@@ -329,22 +316,8 @@ impl Pool for Gluster {
             .map_err(|e| self.failed(&format!("cannot open path '{}' in '{}'", self.dir, self.volume), &e))?;
         let names = names.into_iter().filter(|name| !name.starts_with(HIDDEN));
         let names: Vec<_> = names.filter_map(|name| Name::volume(name).ok()).collect();
-        for names in names.chunks(WORKERS) {
-            let described = std::thread::scope(|scope| {
-                let looking: Vec<_> =
-                    names.iter().map(|name| scope.spawn(|| self.describe(&gluster, name.clone()))).collect();
-                looking
-                    .into_iter()
-                    .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect::<Vec<_>>()
-            });
-            for volume in described {
-                if let Some(volume) = volume? {
-                    found(Arc::new(volume));
-                }
-                job.advance(1)?;
-            }
-        }
+        let look = |name: &Name| self.describe(&gluster, name.clone());
+        servers::look_at_all(&names, WORKERS, look, found, job)?;
         self.measure()
     }
 
@@ -352,12 +325,7 @@ impl Pool for Gluster {
         let space = self.connect()?.space(&self.dir).map_err(|e| {
             self.failed(&format!("cannot statvfs path '{}' in '{}'", self.dir, self.volume), &e)
         })?;
-        let usage = Usage {
-            capacity: space.capacity,
-            allocation: space.capacity.saturating_sub(space.free),
-            available: space.free,
-        };
-        Ok(Found { usage, permissions: None, free_extents: Vec::new() })
+        Ok(Found::of(space.usage()))
     }
 
     fn volumes(&self) -> Option<&dyn Volumes> {
@@ -491,17 +459,13 @@ impl Content for Gluster {
         let size = file.size().map_err(failed)?;
         job.expect(size);
         let zeroes = vec![0; STEP as usize];
-        let mut offset = 0;
-        while offset < size {
-            let step = STEP.min(size - offset);
+        servers::in_steps(size, STEP, job, |offset, length| {
             match algorithm {
-                WipeAlgorithm::Trim => file.discard(offset, step),
-                _ => file.write_all_at(&zeroes[..step as usize], offset),
+                WipeAlgorithm::Trim => file.discard(offset, length),
+                _ => file.write_all_at(&zeroes[..length as usize], offset),
             }
-            .map_err(failed)?;
-            offset += step;
-            job.advance(step)?;
-        }
+            .map_err(failed)
+        })?;
         file.sync().map_err(failed)
     }
 }

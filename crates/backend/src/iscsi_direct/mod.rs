@@ -4,7 +4,7 @@ pub mod scsi;
 mod unit;
 
 use crate::pieces::{PIECE, Pieces};
-use crate::{Access, Content, Driver, Earlier, Environment, Found, Pool, VolumeIo, needs};
+use crate::{Access, Content, Driver, Earlier, Environment, Found, Pool, VolumeIo, needs, servers};
 use cenote_host::SecretValue;
 use cenote_host::libiscsi::{self, Login, Session};
 use cenote_model::auth::AuthKind;
@@ -153,7 +153,7 @@ impl IscsiDirect {
 fn usage<'v>(volumes: impl IntoIterator<Item = &'v VolumeDef>) -> Found {
     let size = volumes.into_iter().filter_map(|volume| volume.capacity).sum();
     let usage = Usage { capacity: size, allocation: size, available: 0 };
-    Found { usage, permissions: None, free_extents: Vec::new() }
+    Found::of(usage)
 }
 
 impl Pool for IscsiDirect {
@@ -221,13 +221,9 @@ impl Content for IscsiDirect {
         let io = Pieces::new(unit, size, self.portal.clone());
         job.expect(size);
         let zeroes = vec![0; PIECE as usize];
-        let mut offset = 0;
-        while offset < size {
-            let step = PIECE.min(size - offset);
-            io.write_all_at(&zeroes[..step as usize], offset).map_err(failed)?;
-            offset += step;
-            job.advance(step)?;
-        }
+        servers::in_steps(size, PIECE, job, |offset, length| {
+            io.write_all_at(&zeroes[..length as usize], offset).map_err(failed)
+        })?;
         io.finish().map_err(failed)
     }
 }

@@ -24,21 +24,40 @@ pub(super) struct About {
     pub(super) identifier: Option<String>,
 }
 
-/// Has a LUN do one command. What it has to tell first, such as that it was reset, is passed over.
-fn command(session: &mut Session, lun: u16, block: &[u8], mut data: Data<'_>) -> io::Result<()> {
+/// Has a LUN do commands, all at once. Those that it had something to tell instead of, such as that it was reset, once more.
+fn run_all<B: AsRef<[u8]>>(
+    session: &mut Session,
+    lun: u16,
+    mut commands: Vec<(B, Data<'_>)>,
+) -> io::Result<()> {
     for _ in 0..TRIES {
-        let data = match &mut data {
-            Data::None => Data::None,
-            Data::In(buffer) => Data::In(buffer),
-            Data::Out(buffer) => Data::Out(buffer),
-        };
-        match session.run(lun, &mut [Command { block, data }])?.first() {
-            Some(Ended::Good) => return Ok(()),
-            Some(Ended::Check) => {}
-            _ => break,
+        let mut all: Vec<_> = commands
+            .iter_mut()
+            .map(|(block, data)| {
+                let data = match data {
+                    Data::None => Data::None,
+                    Data::In(buffer) => Data::In(buffer),
+                    Data::Out(buffer) => Data::Out(buffer),
+                };
+                Command { block: B::as_ref(block), data }
+            })
+            .collect();
+        let ended = session.run(lun, &mut all)?;
+        if ended.contains(&Ended::Otherwise) {
+            break;
+        }
+        let mut ended = ended.into_iter();
+        commands.retain(|_| ended.next() != Some(Ended::Good));
+        if commands.is_empty() {
+            return Ok(());
         }
     }
     Err(session.error())
+}
+
+/// Has a LUN do one command.
+fn command(session: &mut Session, lun: u16, block: &[u8], data: Data<'_>) -> io::Result<()> {
+    run_all(session, lun, vec![(block, data)])
 }
 
 /// The numbers of the LUNs that a target has.
@@ -101,32 +120,8 @@ impl Unit {
         scsi::blocks(what, offset / self.block(), (length as u64 / self.block()) as u32)
     }
 
-    /// Has the commands for whole blocks done, all at once; those that the unit had something to tell instead of, once more.
-    fn run_all(&self, mut commands: Vec<([u8; 16], Data<'_>)>) -> io::Result<()> {
-        let mut session = self.session.borrow_mut();
-        for _ in 0..TRIES {
-            let mut all: Vec<_> = commands
-                .iter_mut()
-                .map(|(block, data)| {
-                    let data = match data {
-                        Data::None => Data::None,
-                        Data::In(buffer) => Data::In(buffer),
-                        Data::Out(buffer) => Data::Out(buffer),
-                    };
-                    Command { block, data }
-                })
-                .collect();
-            let ended = session.run(self.lun, &mut all)?;
-            if ended.contains(&Ended::Otherwise) {
-                break;
-            }
-            let mut ended = ended.into_iter();
-            commands.retain(|_| ended.next() != Some(Ended::Good));
-            if commands.is_empty() {
-                return Ok(());
-            }
-        }
-        Err(session.error())
+    fn run_all(&self, commands: Vec<([u8; 16], Data<'_>)>) -> io::Result<()> {
+        run_all(&mut self.session.borrow_mut(), self.lun, commands)
     }
 
     fn read_blocks(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {

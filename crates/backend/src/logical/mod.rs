@@ -419,7 +419,7 @@ fn usage(group: &Group) -> Found {
         allocation: group.size.saturating_sub(group.free),
         available: group.free,
     };
-    Found { usage, permissions: None, free_extents: Vec::new() }
+    Found::of(usage)
 }
 
 /// LVM's own rule (lvm(8)), without which a name could pass for an option.

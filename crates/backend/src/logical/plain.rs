@@ -12,13 +12,16 @@ use std::path::Path;
 /// The group of this name, if it is plain, and all of its devices are where they are expected, or where LVM noted that they
 /// are, and all say the same.
 pub(super) fn group(name: &str, expected: &[&str]) -> Option<Group> {
-    let group = expected.iter().find_map(|path| member(path).filter(|it| it.group.name == name))?.group;
+    let found: Vec<_> = expected.iter().filter_map(|path| Some((*path, member(path)?))).collect();
+    let group = &found.iter().find(|(_, member)| member.group.name == name)?.1.group;
     let noted = group.devices.iter().filter_map(|device| device.path.as_deref());
+    let more: Vec<_> = noted
+        .filter(|path| !expected.contains(path))
+        .filter_map(|path| Some((path, member(path)?)))
+        .collect();
     let mut paths = BTreeMap::new();
-    for path in expected.iter().copied().chain(noted) {
-        if let Some(member) = member(path).filter(|member| member.group == group) {
-            paths.entry(member.id).or_insert(path);
-        }
+    for (path, member) in found.iter().chain(&more).filter(|(_, member)| member.group == *group) {
+        paths.entry(&member.id).or_insert(*path);
     }
     let devices: Vec<_> =
         group.devices.iter().map(|device| paths.get(&device.id).copied()).collect::<Option<_>>()?;

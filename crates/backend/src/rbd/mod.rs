@@ -4,6 +4,7 @@ mod content;
 pub mod heads;
 
 use crate::pieces::Pieces;
+use crate::servers::{self, Kept};
 use crate::{Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, needs};
 use cenote_host::Undo;
 use cenote_host::ceph::{self, Cluster, Connecting, Image, ImageName, Mode, Snapshot, Whose, Zeroes};
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver = Driver {
     kind: PoolKind::Rbd,
@@ -51,7 +52,7 @@ struct Rbd {
     name: String,
     namespace: Option<String>,
     environment: Environment,
-    connection: Mutex<Option<Arc<ceph::Pool>>>,
+    connection: Kept<ceph::Pool>,
 }
 
 fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
@@ -61,7 +62,7 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
         None => (source, None),
     };
     let (def, environment) = (def.clone(), environment.clone());
-    Ok(Box::new(Rbd { def, name, namespace, environment, connection: Mutex::default() }))
+    Ok(Box::new(Rbd { def, name, namespace, environment, connection: Kept::new() }))
 }
 
 /// The monitors, as Ceph takes them.
@@ -132,13 +133,7 @@ impl Rbd {
 
     /// The connection, which is kept.
     fn pool(&self) -> Result<Arc<ceph::Pool>> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = &*connection {
-            return Ok(Arc::clone(pool));
-        }
-        let pool = Arc::new(self.connect()?);
-        *connection = Some(Arc::clone(&pool));
-        Ok(pool)
+        self.connection.get(|| self.connect())
     }
 
     /// What went wrong with a volume, or with the pool. A connection that the cluster does not let do anything any more is
@@ -146,13 +141,9 @@ impl Rbd {
     fn failed(&self, what: &str, error: &io::Error) -> Error {
         let is_lost = [Errno::SHUTDOWN, Errno::NOTCONN].map(|errno| Some(errno.raw_os_error()));
         if is_lost.contains(&error.raw_os_error()) {
-            self.disconnect();
+            self.connection.give_up();
         }
         Error::system(format!("{what} on {}", monitors(&self.def.source.hosts)), error)
-    }
-
-    fn disconnect(&self) {
-        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// What the pool's volumes are called, in its path.
@@ -212,33 +203,7 @@ impl Rbd {
             .used()
             .map_err(|e| self.failed(&format!("failed to stat the RADOS pool '{}'", self.name), &e))?;
         let usage = Usage { capacity: cluster.size, allocation: used, available: cluster.available };
-        Ok(Found { usage, permissions: None, free_extents: Vec::new() })
-    }
-
-    /// Images that have to be opened to be described.
-    fn look_into_all(
-        &self,
-        names: &[String],
-        found: &mut dyn FnMut(Arc<VolumeDef>),
-        job: &Job,
-    ) -> Result<()> {
-        for names in names.chunks(OPEN_AT_ONCE) {
-            let described = std::thread::scope(|scope| {
-                let looking: Vec<_> =
-                    names.iter().map(|name| scope.spawn(move || self.look_into(name))).collect();
-                looking
-                    .into_iter()
-                    .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect::<Vec<_>>()
-            });
-            for volume in described {
-                if let Some(volume) = volume? {
-                    found(Arc::new(volume));
-                }
-                job.advance(1)?;
-            }
-        }
-        Ok(())
+        Ok(Found::of(usage))
     }
 
     /// A snapshot to clone from that is there already, and is as the image is now. Those of others are left as they are.
@@ -274,12 +239,12 @@ impl Pool for Rbd {
     }
 
     fn start(&self, _job: &Job) -> Result<()> {
-        self.disconnect();
+        self.connection.give_up();
         self.pool().map(drop)
     }
 
     fn stop(&self, _job: &Job) -> Result<()> {
-        self.disconnect();
+        self.connection.give_up();
         Ok(())
     }
 
@@ -320,7 +285,8 @@ impl Pool for Rbd {
         if let Some((name, e)) = silent.filter(|_| seen == 0) {
             return Err(self.failed(&format!("failed to stat the RBD image '{name}'"), &e));
         }
-        self.look_into_all(&opaque, found, job)?;
+        // What has to be opened.
+        servers::look_at_all(&opaque, OPEN_AT_ONCE, |name| self.look_into(name), found, job)?;
         Ok(usage)
     }
 
@@ -555,17 +521,13 @@ impl Content for Rbd {
         let image = self.open_image(name, Mode::Write)?;
         let size = image.info().map_err(failed)?.size;
         job.expect(size);
-        let mut offset = 0;
-        while offset < size {
-            let step = STEP.min(size - offset);
+        servers::in_steps(size, STEP, job, |offset, length| {
             match algorithm {
-                WipeAlgorithm::Trim => image.discard(offset, step),
-                _ => image.write_zeroes(offset, step, Zeroes::Allocated),
+                WipeAlgorithm::Trim => image.discard(offset, length),
+                _ => image.write_zeroes(offset, length, Zeroes::Allocated),
             }
-            .map_err(failed)?;
-            offset += step;
-            job.advance(step)?;
-        }
+            .map_err(failed)
+        })?;
         image.flush().map_err(failed)
     }
 }

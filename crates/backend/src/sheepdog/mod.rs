@@ -6,7 +6,7 @@ pub mod listing;
 use crate::pieces::{PIECE, Pieces};
 use crate::{
     Access, Content, Driver, Earlier, Environment, Found, Growth, Pool, VolumeIo, Volumes, error, needs,
-    waiting,
+    servers, waiting,
 };
 use cenote_host::{Host, Undo};
 use cenote_model::flags::{CreateOptions, WipeAlgorithm};
@@ -133,7 +133,7 @@ impl Sheepdog {
     fn found(&self, job: &Job) -> Result<Found> {
         let printed = self.cluster.dog(&["node", "info", "-r"], None, job)?;
         let usage = listing::usage(&String::from_utf8_lossy(&printed))?;
-        Ok(Found { usage, permissions: None, free_extents: Vec::new() })
+        Ok(Found::of(usage))
     }
 
     fn must_find(&self, name: &str, job: &Job) -> Result<Vdi> {
@@ -286,13 +286,8 @@ impl Content for Sheepdog {
         }
         let vdi = self.must_find(volume.name.as_str(), job)?;
         let zeroes = vec![0; PIECE as usize];
-        let mut offset = 0;
-        while offset < vdi.size {
-            let length = (vdi.size - offset).min(PIECE);
-            self.cluster.write(&vdi.name, offset, &zeroes[..length as usize], job)?;
-            job.advance(length)?;
-            offset += length;
-        }
-        Ok(())
+        servers::in_steps(vdi.size, PIECE, job, |offset, length| {
+            self.cluster.write(&vdi.name, offset, &zeroes[..length as usize], job)
+        })
     }
 }

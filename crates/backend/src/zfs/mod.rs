@@ -114,7 +114,7 @@ impl Listing {
             allocation: self.used,
             available: self.available,
         };
-        Found { usage, permissions: None, free_extents: Vec::new() }
+        Found::of(usage)
     }
 }
 
