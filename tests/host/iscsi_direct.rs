@@ -107,6 +107,22 @@ fn life_through_cenote() {
     }
 }
 
+/// Defines a secret, or gives it another value.
+fn set_secret(scene: &Caller, usage: &str, password: &str) {
+    let (secret, value) = (scene.file("secret.xml"), scene.file("password"));
+    let known = scene.run(&["secret-list"]);
+    if !known.contains(usage) {
+        let xml = "<secret ephemeral='no' private='yes'><usage type='iscsi'>";
+        std::fs::write(&secret, format!("{xml}<target>{usage}</target></usage></secret>")).unwrap();
+        scene.run(&["secret-define", &secret]);
+    }
+    let known = scene.run(&["secret-list"]);
+    let line = known.lines().find(|line| line.contains(usage)).unwrap();
+    let uuid = line.split_whitespace().next().unwrap();
+    std::fs::write(&value, password).unwrap();
+    scene.run(&["secret-set-value", uuid, "--file", &value, "--plain"]);
+}
+
 #[test]
 fn who_logs_in_proves_it() {
     if !can_run() {
@@ -114,20 +130,48 @@ fn who_logs_in_proves_it() {
     }
     let tgt = Tgt::start(&[8 * MIB], Some(("somebody", "a long password")));
     let scene = Caller::virsh(CENOTED);
-    let secret = "<secret ephemeral='no' private='yes'><uuid>5a9ddaca-5aa3-4a32-8a5a-3c0ff7a49e29</uuid>\
-                  <usage type='iscsi'><target>of the target</target></usage></secret>";
-    std::fs::write(scene.file("secret.xml"), secret).unwrap();
-    scene.run(&["secret-define", &scene.file("secret.xml")]);
-    define(&scene, &tgt, "<auth type='chap' username='somebody'><secret usage='of the target'/></auth>");
-    let set = |password: &str| {
-        std::fs::write(scene.file("password"), password).unwrap();
-        let file = scene.file("password");
-        scene.run(&["secret-set-value", "5a9ddaca-5aa3-4a32-8a5a-3c0ff7a49e29", "--file", &file, "--plain"]);
-    };
-    set("a wrong password");
+    define(&scene, &tgt, "<auth type='chap' username='somebody'><secret usage='of-this-side'/></auth>");
+    set_secret(&scene, "of-this-side", "a wrong password");
     let refused = scene.fail(&["pool-start", "luns"]);
     assert!(refused.contains("Failed to log in to 'iqn.2026-01.test:direct'"), "{refused}");
-    set("a long password");
+    set_secret(&scene, "of-this-side", &"long".repeat(64));
+    let refused = scene.fail(&["pool-start", "luns"]);
+    assert!(refused.contains("the name and the password of 'somebody' need 1 to 255 bytes"), "{refused}");
+    set_secret(&scene, "of-this-side", "a long password");
     scene.run(&["pool-start", "luns"]);
     assert!(scene.run(&["vol-list", "luns"]).contains("unit:0:0:1"));
+}
+
+#[test]
+fn the_target_proves_itself_too() {
+    if !can_run() {
+        return;
+    }
+    let mut tgt = Tgt::start(&[8 * MIB], Some(("somebody", "a long password")));
+    let scene = Caller::virsh(CENOTED);
+    let auth = "<auth type='chap' username='somebody'><secret usage='of-this-side'/>\
+                <c:target xmlns:c='urn:cenote:storagepool:1.0' username='store'><secret usage='of-the-target'/>\
+                </c:target></auth>";
+    define(&scene, &tgt, auth);
+    set_secret(&scene, "of-this-side", "a long password");
+    set_secret(&scene, "of-the-target", "a long password");
+    let refused = scene.fail(&["pool-start", "luns"]);
+    assert!(refused.contains("'somebody' and its target have the same password"), "{refused}");
+    set_secret(&scene, "of-the-target", "its own password");
+    let refused = scene.fail(&["pool-start", "luns"]);
+    assert!(refused.contains("Failed to log in"), "the target proves nothing: {refused}");
+    tgt.prove_as("store", "its own password");
+    scene.run(&["pool-start", "luns"]);
+    assert!(scene.run(&["vol-list", "luns"]).contains("unit:0:0:1"));
+    set_secret(&scene, "of-the-target", "another password");
+    let refused = scene.fail(&["pool-refresh", "luns"]);
+    assert!(refused.contains("Invalid CHAP_R"), "{refused}");
+
+    // One that asks for no password at all is not believed either.
+    let open = Tgt::start(&[8 * MIB], None);
+    scene.run(&["pool-destroy", "luns"]);
+    scene.run(&["pool-undefine", "luns"]);
+    define(&scene, &open, auth);
+    let refused = scene.fail(&["pool-start", "luns"]);
+    assert!(refused.contains("Failed to log in"), "{refused}");
 }

@@ -175,11 +175,15 @@ impl Scene {
         }
     }
 
-    /// One thing after another goes wrong with the pool that is not sound.
+    /// One thing after another goes wrong with the pool that is not sound, and first of all it
+    /// hangs: a short run would else do without by chance.
     fn break_things(&self) {
-        while self.goes_on() {
+        for kind in std::iter::once(0).chain(std::iter::repeat_with(|| fastrand::u32(0..8))) {
+            if !self.goes_on() {
+                break;
+            }
             let call = Call::ALL[fastrand::usize(0..Call::ALL.len())];
-            let (calls, fault) = match fastrand::u32(0..8) {
+            let (calls, fault) = match kind {
                 0 | 1 => (&Call::ALL[..], Fault::Hangs),
                 2 => (&[call][..], Fault::Hangs),
                 3 | 4 => (&[call][..], Fault::Eio),

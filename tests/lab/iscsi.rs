@@ -174,6 +174,34 @@ fn a_password_and_a_killed_daemon() {
     assert_eq!(sessions(iqn), 1);
     client.run(&["pool-destroy", "chap"]);
     assert_eq!(sessions(iqn), 0);
+    client.run(&["pool-undefine", "chap"]);
+
+    // The target has to prove itself too: it cannot, then it does so with another password, then with the right one.
+    let secret = secret.replace("chap-secret", "of-the-target");
+    std::fs::write("/tmp/secret.xml", secret).unwrap();
+    let defined = client.run(&["secret-define", "/tmp/secret.xml"]);
+    let uuid = defined.split_whitespace().nth(1).unwrap();
+    let set = |password: &str| {
+        std::fs::write("/tmp/value", password).unwrap();
+        client.run(&["secret-set-value", uuid, "--file", "/tmp/value", "--plain"]);
+    };
+    let auth = "<auth type='chap' username='guest'><secret usage='chap-secret'/>\
+                <cenote:target xmlns:cenote='urn:cenote:storagepool:1.0' username='host'>\
+                <secret usage='of-the-target'/></cenote:target></auth>";
+    define(&client, "chap", iqn, &[HERE], auth);
+    set("wrong-password");
+    let refused = client.fail(&["pool-start", "chap"]);
+    assert!(refused.contains("may not have proved itself as 'host'"), "{refused}");
+    tgtadm(&["--op", "new", "--mode", "account", "--user", "host", "--password", "i-am-the-host"]);
+    tgtadm(&["--op", "bind", "--mode", "account", "--tid", "3", "--user", "host", "--outgoing"]);
+    let refused = client.fail(&["pool-start", "chap"]);
+    assert!(refused.contains("may not have proved itself as 'host'"), "{refused}");
+    assert_eq!(sessions(iqn), 0);
+    set("i-am-the-host");
+    client.run(&["pool-start", "chap"]);
+    client.write_and_read("chap", "unit:0:0:2");
+    client.run(&["pool-destroy", "chap"]);
+    assert_eq!(sessions(iqn), 0);
 }
 
 const STATE: &str = "/var/lib/cenote-iscsi";

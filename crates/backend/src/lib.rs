@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod block;
+mod chap;
 mod content;
 mod dir;
 pub mod directory;

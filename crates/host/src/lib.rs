@@ -5,6 +5,7 @@
 
 pub mod attributes;
 pub mod ceph;
+mod chap;
 mod device_mapper;
 pub mod gfapi;
 pub mod libiscsi;
@@ -23,6 +24,7 @@ mod undo;
 mod unsynced;
 mod watched_folder;
 
+pub use chap::{Account, Chap};
 pub use device_mapper::{DeviceMapper, MappedDevice};
 pub use mounts::{Mount, file_behind, mount_at, mounts};
 pub use new_file::{NewFile, is_hidden, sweep};

@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code, reason = "calls into a library that is loaded at run time")]
 
-use crate::SecretValue;
 use crate::native::library;
+use crate::{Account, Chap, SecretValue};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use std::cell::Cell;
@@ -25,6 +25,7 @@ library! {
         fn iscsi_set_targetname(Context, *const c_char) -> c_int;
         fn iscsi_set_session_type(Context, c_int) -> c_int;
         fn iscsi_set_initiator_username_pwd(Context, *const c_char, *const c_char) -> c_int;
+        fn iscsi_set_target_username_pwd(Context, *const c_char, *const c_char) -> c_int;
         fn iscsi_set_noautoreconnect(Context, c_int);
         fn iscsi_set_timeout(Context, c_int) -> c_int;
         fn iscsi_get_error(Context) -> *const c_char;
@@ -45,6 +46,8 @@ library! {
 
 /// How long connecting, logging in, or a command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of the longest name and password (`MAX_STRING_SIZE`).
+const LONGEST: usize = 255;
 /// A good end, of SCSI's and libiscsi's.
 const GOOD: c_int = 0;
 const CHECK_CONDITION: c_int = 2;
@@ -56,8 +59,8 @@ pub struct Login<'l> {
     pub portal: &'l str,
     /// The name of this side.
     pub initiator: &'l str,
-    /// Name and password for CHAP.
-    pub chap: Option<(&'l str, &'l SecretValue)>,
+    /// Names and passwords, where there is CHAP.
+    pub chap: Option<&'l Chap>,
 }
 
 /// Data that goes with a command.
@@ -194,8 +197,11 @@ impl Connection {
             let kind = if target.is_some() { 2 } else { 1 };
             connection.check((functions.iscsi_set_session_type)(context, kind))?;
         }
-        if let Some((name, password)) = login.chap {
-            connection.set_password(name, password)?;
+        if let Some(Chap { initiator, target }) = login.chap {
+            connection.set_account(functions.iscsi_set_initiator_username_pwd, initiator)?;
+            if let Some(target) = target {
+                connection.set_account(functions.iscsi_set_target_username_pwd, target)?;
+            }
         }
         let portal = CString::new(login.portal)?;
         let noted = (&raw const *connection.connected).cast_mut().cast();
@@ -211,16 +217,25 @@ impl Connection {
         Ok(connection)
     }
 
-    fn set_password(&mut self, name: &str, password: &SecretValue) -> io::Result<()> {
-        let name = CString::new(name)?;
-        let length = password.expose().len();
-        let mut text = SecretValue::zeroed(length + 1);
-        text.expose_mut()[..length].copy_from_slice(password.expose());
+    fn set_account(
+        &mut self,
+        set: unsafe extern "C" fn(Context, *const c_char, *const c_char) -> c_int,
+        account: &Account,
+    ) -> io::Result<()> {
+        let (name, password) = (CString::new(account.name.as_str())?, account.password.expose());
+        // libiscsi passes over accounts without a name or a password, and cuts off what is too long.
+        let is_possible = |length: usize| (1..=LONGEST).contains(&length);
+        if !is_possible(name.as_bytes().len()) || !is_possible(password.len()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the name and the password of '{}' need 1 to {LONGEST} bytes", account.name),
+            ));
+        }
+        let mut text = SecretValue::zeroed(password.len() + 1);
+        text.expose_mut()[..password.len()].copy_from_slice(password);
         let text = CStr::from_bytes_with_nul(text.expose()).map_err(io::Error::other)?;
         // SAFETY: the context is open, and the strings end with a zero; libiscsi copies them.
-        let set = unsafe {
-            (self.functions.iscsi_set_initiator_username_pwd)(self.context, name.as_ptr(), text.as_ptr())
-        };
+        let set = unsafe { set(self.context, name.as_ptr(), text.as_ptr()) };
         self.check(set)
     }
 

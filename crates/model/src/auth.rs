@@ -3,6 +3,9 @@
 use crate::xml::{Element, Writer};
 use crate::{Code, Error, Result, Uuid, named_enum};
 
+/// The namespace of what libvirt's documents have no place for. libvirt passes over it.
+const NAMESPACE: &str = "urn:cenote:storagepool:1.0";
+
 /// Which secret is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRef {
@@ -52,6 +55,17 @@ pub struct Auth {
     pub secret: SecretRef,
     /// The `type` of the `<secret>` element, kept as it was given.
     pub secret_type: Option<String>,
+    /// As whom the target proves itself in its turn; with CHAP only.
+    pub target: Option<TargetAuth>,
+}
+
+/// `<target>` in our own namespace, in an `<auth>`: CHAP the other way round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetAuth {
+    /// Who.
+    pub username: String,
+    /// With what.
+    pub secret: SecretRef,
 }
 
 impl Auth {
@@ -74,12 +88,39 @@ impl Auth {
         let reference = SecretRef::read(&secret)?;
         let kind =
             kind.ok_or_else(|| Error::new(Code::ConfigUnsupported, "storage pool missing auth type"))?;
-        Ok(Auth { kind, username, secret: reference, secret_type })
+        let target = element.children_in(NAMESPACE, "target").next();
+        let target = target.map(|target| TargetAuth::read(&target)).transpose()?;
+        if target.is_some() && kind != AuthKind::Chap {
+            return Err(Error::new(
+                Code::ConfigUnsupported,
+                format!("a target proves itself with auth type 'chap', not with '{kind}'"),
+            ));
+        }
+        Ok(Auth { kind, username, secret: reference, secret_type, target })
     }
 
     pub(crate) fn write(&self, w: &mut Writer) {
         w.element("auth").attr("type", self.kind).attr("username", &self.username).children(|w| {
             self.secret.write(w, self.secret_type.as_deref());
+            if let Some(target) = &self.target {
+                target.write(w);
+            }
         });
+    }
+}
+
+impl TargetAuth {
+    fn read(element: &Element<'_, '_>) -> Result<TargetAuth> {
+        let missing = |what| Error::new(Code::XmlError, format!("missing {what} for auth of the target"));
+        let username = element.attr_non_empty("username").ok_or_else(|| missing("username"))?.to_owned();
+        let secret = element.child("secret").ok_or_else(|| missing("<secret> element"))?;
+        Ok(TargetAuth { username, secret: SecretRef::read(&secret)? })
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.element("cenote:target")
+            .attr("xmlns:cenote", NAMESPACE)
+            .attr("username", &self.username)
+            .children(|w| self.secret.write(w, None));
     }
 }

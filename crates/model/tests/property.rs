@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_model::auth::{Auth, AuthKind, SecretRef};
+use cenote_model::auth::{Auth, AuthKind, SecretRef, TargetAuth};
 use cenote_model::encryption::{Cipher, Encryption, EncryptionEngine, EncryptionFormat, IvGen};
 use cenote_model::flags::Validate;
 use cenote_model::format::{ImageFeature, ImageFormat, VolumeFormat};
@@ -78,8 +78,16 @@ fn source(kind: PoolKind) -> impl Strategy<Value = Source> {
             part_separator: sep,
             free_extents: free.into_iter().map(|(start, end)| FreeExtent { start, end }).collect(),
         });
-    let auth = (select(AuthKind::ALL), text(), secret_ref(), of(text()))
-        .prop_map(|(kind, username, secret, secret_type)| Auth { kind, username, secret, secret_type });
+    let target = (text(), secret_ref()).prop_map(|(username, secret)| TargetAuth { username, secret });
+    let auth = (select(AuthKind::ALL), text(), secret_ref(), of(text()), of(target)).prop_map(
+        |(kind, username, secret, secret_type, target)| Auth {
+            kind,
+            username,
+            secret,
+            secret_type,
+            target: target.filter(|_| kind == AuthKind::Chap),
+        },
+    );
     let formats: Vec<_> = match kind.default_source_format() {
         None => vec![None],
         Some(_) => kind.source_format_names().iter().map(|name| kind.source_format(name)).collect(),

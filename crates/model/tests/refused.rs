@@ -79,6 +79,23 @@ fn pools() {
         ConfigUnsupported,
         "missing initiator IQN",
     );
+    let secret = "<secret usage='u'/>";
+    for (kind, target, code, message) in [
+        ("chap", format!(">{secret}"), XmlError, "missing username for auth of the target"),
+        ("chap", " username='t'>".to_owned(), XmlError, "missing <secret> element for auth of the target"),
+        (
+            "ceph",
+            format!(" username='t'>{secret}"),
+            ConfigUnsupported,
+            "a target proves itself with auth type 'chap', not with 'ceph'",
+        ),
+    ] {
+        let source = format!(
+            "<source><host name='h'/><device path='iqn'/><auth type='{kind}' username='me'>{secret}\
+             <c:target xmlns:c='urn:cenote:storagepool:1.0'{target}</c:target></auth></source>"
+        );
+        refused_pool("iscsi", &named(&source), code, message);
+    }
     refused_pool("scsi", &named(t), XmlError, "missing storage pool source adapter");
     refused_pool(
         "scsi",

@@ -18,6 +18,8 @@ pub struct Tgt {
     child: Child,
     units: Vec<u64>,
     account: Option<(String, String)>,
+    /// As whom it proves itself.
+    own_account: Option<(String, String)>,
 }
 
 impl Tgt {
@@ -33,7 +35,7 @@ impl Tgt {
         let control = port % 30_000;
         let child = spawn(port, control);
         let account = account.map(|(name, password)| (name.to_owned(), password.to_owned()));
-        let tgt = Tgt { folder, port, control, child, units: units.to_vec(), account };
+        let tgt = Tgt { folder, port, control, child, units: units.to_vec(), account, own_account: None };
         tgt.set_up();
         tgt
     }
@@ -51,12 +53,22 @@ impl Tgt {
             let unit = ["--op", "new", "--mode", "logicalunit", "--tid", "1", "--lun", &number, "-b", &file];
             must(&unit);
         }
-        if let Some((name, password)) = &self.account {
-            let account = ["--mode", "account", "--user", name];
-            must(&[&["--op", "new"][..], &account, &["--password", password]].concat());
-            must(&[&["--op", "bind"][..], &account, &["--tid", "1"]].concat());
-        }
+        self.bind(self.account.as_ref(), &[]);
+        self.bind(self.own_account.as_ref(), &["--outgoing"]);
         must(&["--op", "bind", "--mode", "target", "--tid", "1", "-I", "ALL"]);
+    }
+
+    fn bind(&self, account: Option<&(String, String)>, more: &[&str]) {
+        let Some((name, password)) = account else { return };
+        let account = ["--mode", "account", "--user", name];
+        assert!(self.tgtadm(&[&["--op", "new"][..], &account, &["--password", password]].concat()));
+        assert!(self.tgtadm(&[&["--op", "bind"][..], &account, &["--tid", "1"], more].concat()));
+    }
+
+    /// Has it prove itself in its turn to who asks for it.
+    pub fn prove_as(&mut self, name: &str, password: &str) {
+        self.own_account = Some((name.to_owned(), password.to_owned()));
+        self.bind(self.own_account.as_ref(), &["--outgoing"]);
     }
 
     fn tgtadm(&self, args: &[&str]) -> bool {

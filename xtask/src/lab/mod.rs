@@ -4,7 +4,7 @@ mod image;
 mod machine;
 
 use crate::{cargo, root, run as must_run};
-use machine::Machine;
+use machine::{Machine, UP};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,12 +17,12 @@ const MEASURING: &str = "measure::";
 /// Runs the lab's tests, or those whose name contains one of these, and says which of them did not pass.
 pub(crate) fn run(filters: &[&str]) -> Result<(), String> {
     // What is measured is what people run.
-    let is_measured = filters.iter().any(|filter| MEASURING.starts_with(filter));
+    let is_measured = filters.iter().any(|filter| filter.starts_with("measure"));
     let machine = prepare(if is_measured { Build::Release } else { Build::Debug })?;
     let tests = machine.share("lab");
-    let wanted = |name: &String| match filters {
-        [] => !name.starts_with(MEASURING),
-        filters => filters.iter().any(|filter| name.contains(filter)),
+    let wanted = |name: &String| {
+        name.starts_with(MEASURING) == is_measured
+            && (filters.is_empty() || filters.iter().any(|filter| name.contains(filter)))
     };
     let (parts, whole): (Vec<_>, Vec<_>) = names(&tests)?
         .into_iter()
@@ -69,7 +69,9 @@ fn script([whole, before, after]: &[Vec<String>; 3]) -> String {
     };
     let reboot = match after.is_empty() {
         true => "exit 0",
-        false => "touch /share/rebooted; sync; echo b > /proc/sysrq-trigger; sleep 60",
+        false => {
+            &format!("touch /share/rebooted; sync; rm /share/{UP}; echo b > /proc/sysrq-trigger; sleep 60")
+        }
     };
     format!(
         "export CENOTE_TEST_REQUIRE=all RUST_BACKTRACE=1\n\

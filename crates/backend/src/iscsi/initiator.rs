@@ -2,7 +2,7 @@
 
 use super::session::Portal;
 use crate::{error, waiting};
-use cenote_host::{Host, NewFile, SecretValue, ToolError, Undo};
+use cenote_host::{Chap, Host, NewFile, SecretValue, ToolError, Undo};
 use cenote_model::{Code, Error, Job, Result};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +20,8 @@ const CONNECTING: Duration = Duration::from_secs(10);
 
 /// There is such a session already.
 const SESSION_EXISTS: i32 = 15;
+/// The login failed for a reason that will be there the next time, or that the target calls one of passwords.
+const LOGIN_REFUSED: [i32; 2] = [19, 24];
 /// There is no such record, session, or target.
 const NOTHING_FOUND: i32 = 21;
 
@@ -29,8 +31,8 @@ pub(super) struct Login<'l> {
     pub(super) portal: &'l Portal,
     /// The interface with the name by which it logs in; the machine's own if this is nothing.
     pub(super) interface: Option<&'l str>,
-    /// A user's name and password, for CHAP.
-    pub(super) user: Option<(&'l str, &'l SecretValue)>,
+    /// Names and passwords, where there is CHAP.
+    pub(super) chap: Option<&'l Chap>,
 }
 
 fn iscsiadm(host: &Host, args: &[&str], job: &Job) -> Result<Vec<u8>, ToolError> {
@@ -63,18 +65,30 @@ impl Login<'_> {
             }
             Err(other) => return Err(error::tool(other)),
         }
-        if let Some((name, password)) = self.user {
+        if let Some(Chap { initiator, target }) = self.chap {
             let set = |setting: &str, value: &str| {
                 self.node(host, &["--op", "update", "--name", setting, "--value", value], job)
                     .map_err(error::tool)
             };
             set("node.session.auth.authmethod", "CHAP")?;
-            set("node.session.auth.username", name)?;
-            self.set_password(password)?;
+            set("node.session.auth.username", &initiator.name)?;
+            self.set_password("node.session.auth.password", &initiator.password)?;
+            if let Some(target) = target {
+                set("node.session.auth.username_in", &target.name)?;
+                self.set_password("node.session.auth.password_in", &target.password)?;
+            }
         }
         match self.node(host, &["--login"], job) {
             Ok(_) => {}
             Err(e) if code(&e) == Some(SESSION_EXISTS) => {}
+            Err(e) if code(&e).is_some_and(|code| LOGIN_REFUSED.contains(&code)) => {
+                let mut error = error::tool(e);
+                // iscsiadm does not tell which side did not believe the other.
+                if let Some(target) = self.chap.and_then(|chap| chap.target.as_ref()) {
+                    error.detail += &format!(" (the target may not have proved itself as '{}')", target.name);
+                }
+                return Err(error);
+            }
             Err(other) => return Err(error::tool(other)),
         }
         undo.disarm();
@@ -92,7 +106,7 @@ impl Login<'_> {
     }
 
     /// Puts the password into the record. iscsiadm would take it as an argument, which every user of the machine can read.
-    fn set_password(&self, password: &SecretValue) -> Result<()> {
+    fn set_password(&self, setting: &str, password: &SecretValue) -> Result<()> {
         let record = RECORDS.iter().find_map(|folder| self.record(Path::new(folder))).ok_or_else(|| {
             Error::new(
                 Code::Internal,
@@ -105,7 +119,7 @@ impl Login<'_> {
         })?;
         let failed = |e| Error::system(format!("cannot change '{}'", record.display()), &e);
         let text = fs::read_to_string(&record).map_err(failed)?;
-        let changed = with_password(&text, password)?;
+        let changed = with_password(&text, setting, password)?;
         let folder = record.parent().unwrap_or(Path::new("/"));
         let new = NewFile::create_hidden(folder).map_err(failed)?;
         new.file().write_all(changed.as_bytes()).map_err(failed)?;
@@ -147,20 +161,19 @@ fn reach(portal: &Portal) -> Result<()> {
 }
 
 /// A record with this password in the place of another, or of none.
-fn with_password(record: &str, password: &SecretValue) -> Result<Zeroizing<String>> {
-    const SETTING: &str = "node.session.auth.password";
+fn with_password(record: &str, setting: &str, password: &SecretValue) -> Result<Zeroizing<String>> {
     let password = std::str::from_utf8(password.expose()).ok().filter(|text| !text.contains(['\n', '\0']));
     let password = password.ok_or_else(|| {
         Error::new(Code::InvalidSecret, "the secret's value is no password: it is more than a line of text")
     })?;
     let mut changed = Zeroizing::new(String::with_capacity(record.len() + password.len() + 64));
-    let is_other = |line: &&str| !line.starts_with(SETTING);
+    let is_other = |line: &&str| line.split_once('=').is_none_or(|(name, _)| name.trim_end() != setting);
     let is_end = |line: &str| line.starts_with("# END RECORD");
     for line in record.lines().filter(is_other).filter(|line| !is_end(line)) {
         changed.push_str(line);
         changed.push('\n');
     }
-    for part in [SETTING, " = ", password, "\n"] {
+    for part in [setting, " = ", password, "\n"] {
         changed.push_str(part);
     }
     if record.lines().any(is_end) {
@@ -252,13 +265,20 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_record() {
+    fn passwords_in_a_record() {
+        const OURS: &str = "node.session.auth.password";
+        const THEIRS: &str = "node.session.auth.password_in";
         let record = "# BEGIN RECORD 2.1.8\nnode.name = t\nnode.session.auth.password = old\n# END RECORD\n";
         let password = SecretValue::copy_of(b"new one");
+        let changed = with_password(record, OURS, &password).unwrap();
         let expected =
             "# BEGIN RECORD 2.1.8\nnode.name = t\nnode.session.auth.password = new one\n# END RECORD\n";
-        assert_eq!(with_password(record, &password).unwrap().as_str(), expected);
+        assert_eq!(changed.as_str(), expected);
+        let both = with_password(&changed, THEIRS, &SecretValue::copy_of(b"first")).unwrap();
+        let both = with_password(&both, THEIRS, &SecretValue::copy_of(b"theirs")).unwrap();
+        assert!(both.contains("password = new one\nnode.session.auth.password_in = theirs\n#"), "{}", *both);
+        assert!(with_password(&both, OURS, &password).unwrap().contains("password_in = theirs\n"));
         let two_lines = SecretValue::copy_of(b"a\nnode.startup = automatic");
-        assert_eq!(with_password(record, &two_lines).unwrap_err().code, Code::InvalidSecret);
+        assert_eq!(with_password(record, OURS, &two_lines).unwrap_err().code, Code::InvalidSecret);
     }
 }

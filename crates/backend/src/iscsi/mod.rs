@@ -5,9 +5,7 @@ pub mod session;
 
 use crate::block::Devices;
 use crate::block::luns::{self, Keys};
-use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch, needs, waiting};
-use cenote_model::auth::AuthKind;
-use cenote_model::secret::UsageKind;
+use crate::{Content, Driver, Earlier, Environment, Found, Pool, Watch, chap, needs, waiting};
 use cenote_model::source::{Device, Host as Server, Source};
 use cenote_model::{Code, Error, Job, PoolDef, PoolKind, Result, VolumeDef};
 use initiator::Login;
@@ -115,24 +113,15 @@ impl Pool for Iscsi {
             Some(initiator) => Some(initiator::interface(&self.environment.host, initiator, job)?),
             None => None,
         };
-        let password = match &self.def.source.auth {
-            Some(auth) if auth.kind != AuthKind::Chap => {
-                return Err(Error::new(Code::XmlError, "iscsi pool only supports 'chap' auth type"));
-            }
-            Some(auth) => {
-                let value = self.environment.secrets.value(&auth.secret, UsageKind::Iscsi)?;
-                Some((auth.username.as_str(), value))
-            }
-            None => None,
-        };
+        let chap = chap::of(self.def.kind, &self.def.source, &self.environment)?;
         let known = self.sessions();
         let mut failure = None;
         for portal in &self.portals {
             if known.iter().any(|session| session.is_with(portal)) {
                 continue;
             }
-            let user = password.as_ref().map(|(name, value)| (*name, value));
-            let login = Login { target: &self.iqn, portal, interface: interface.as_deref(), user };
+            let login =
+                Login { target: &self.iqn, portal, interface: interface.as_deref(), chap: chap.as_ref() };
             if let Err(error) = login.log_in(&self.environment.host, job) {
                 job.check()?;
                 failure.get_or_insert(error);

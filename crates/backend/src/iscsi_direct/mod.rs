@@ -4,13 +4,10 @@ pub mod scsi;
 mod unit;
 
 use crate::pieces::{PIECE, Pieces};
-use crate::{Access, Content, Driver, Earlier, Environment, Found, Pool, VolumeIo, needs, servers};
-use cenote_host::SecretValue;
+use crate::{Access, Content, Driver, Earlier, Environment, Found, Pool, VolumeIo, chap, needs, servers};
 use cenote_host::libiscsi::{self, Login, Session};
-use cenote_model::auth::AuthKind;
 use cenote_model::flags::WipeAlgorithm;
 use cenote_model::pool::Usage;
-use cenote_model::secret::UsageKind;
 use cenote_model::source::{Device, Host as Server, Source};
 use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
@@ -43,9 +40,6 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
     let [Device { path: target, .. }] = def.source.devices.as_slice() else {
         return Err(Error::new(Code::Internal, "missing source device"));
     };
-    if def.source.auth.as_ref().is_some_and(|auth| auth.kind != AuthKind::Chap) {
-        return Err(Error::new(Code::XmlError, "iscsi-direct pool only supports 'chap' auth type"));
-    }
     let (def, target, environment) = (def.clone(), target.clone(), environment.clone());
     Ok(Box::new(IscsiDirect { def, portal, initiator, target, environment }))
 }
@@ -71,9 +65,9 @@ fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<
     let question = question
         .ok_or_else(|| Error::new(Code::InvalidArg, "hostname must be specified for iscsi sources"))?;
     let (portal, initiator) = ends(question)?;
-    let password = password_of(question, environment)?;
-    let chap = password.as_ref().map(|(name, password)| (name.as_str(), password));
-    let targets = libiscsi::discover(Login { portal: &portal, initiator: &initiator, chap })
+    let chap = chap::of(PoolKind::IscsiDirect, question, environment)?;
+    let login = Login { portal: &portal, initiator: &initiator, chap: chap.as_ref() };
+    let targets = libiscsi::discover(login)
         .map_err(|e| Error::new(Code::Internal, format!("Failed to discover session: {e}")))?;
     let source = |path| Source {
         devices: vec![Device { path, part_separator: None, free_extents: Vec::new() }],
@@ -83,13 +77,6 @@ fn find_sources(question: Option<&Source>, environment: &Environment) -> Result<
         ..Source::of(PoolKind::IscsiDirect)
     };
     Ok(targets.into_iter().map(source).collect())
-}
-
-/// The name and the password with which a source is logged in to.
-fn password_of(source: &Source, environment: &Environment) -> Result<Option<(String, SecretValue)>> {
-    let Some(auth) = &source.auth else { return Ok(None) };
-    let password = environment.secrets.value(&auth.secret, UsageKind::Iscsi)?;
-    Ok(Some((auth.username.clone(), password)))
 }
 
 /// The number of a volume's LUN.
@@ -102,9 +89,8 @@ impl IscsiDirect {
     fn session(&self) -> Result<Session> {
         let failed =
             |e: io::Error| Error::new(Code::Internal, format!("Failed to log in to '{}': {e}", self.target));
-        let password = password_of(&self.def.source, &self.environment)?;
-        let chap = password.as_ref().map(|(name, password)| (name.as_str(), password));
-        let login = Login { portal: &self.portal, initiator: &self.initiator, chap };
+        let chap = chap::of(self.def.kind, &self.def.source, &self.environment)?;
+        let login = Login { portal: &self.portal, initiator: &self.initiator, chap: chap.as_ref() };
         Session::open(login, &self.target).map_err(failed)
     }
 
