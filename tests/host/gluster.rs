@@ -81,7 +81,14 @@ fn life(caller: &Caller, gluster: &Gluster, dir: &str) {
     assert!(xml.contains("<format type='qcow2'/>") && xml.contains(">33554432</capacity>"), "{xml}");
     caller.run(&["vol-clone", "ours.qcow2", "clone.qcow2", "files"]);
     run("qemu-img", &["compare", &in_brick("ours.qcow2"), &in_brick("clone.qcow2")]);
-    assert!(caller.fail(&["vol-resize", "ours.qcow2", "80M", "files"]).contains("raw volumes only"));
+    caller.run(&["vol-resize", "ours.qcow2", "80M", "files"]);
+    assert!(caller.run(&["vol-dumpxml", "ours.qcow2", "files"]).contains(">83886080</capacity>"));
+    run("qemu-img", &["check", &in_brick("ours.qcow2")]);
+    run("qemu-io", &["-f", "qcow2", &ours, "-c", "read -P 0x5a 1M 1M", "-c", "write -P 0x5a 79M 1M"]);
+    let refused = caller.fail(&["vol-resize", "ours.qcow2", "70M", "files", "--shrink"]);
+    assert!(refused.contains("data beyond the new end has to be given up"), "{refused}");
+    let refused = caller.fail(&["vol-resize", "ours.qcow2", "90M", "files", "--allocate"]);
+    assert!(refused.contains("only a raw volume"), "{refused}");
 
     caller.run(&["vol-clone", "raw file", "copy", "files"]);
     assert!(std::fs::read(brick.join("copy")).unwrap() == in_the_brick);

@@ -291,12 +291,6 @@ impl GlusterFile {
         succeeded(unsafe { (self.volume.gfapi.glfs_discard)(self.handle, offset(from)?, length) })
     }
 
-    /// Waits until all is on the bricks' disks.
-    pub fn sync(&self) -> io::Result<()> {
-        // SAFETY: the file is open; what it was like before and is like afterwards is not asked for.
-        succeeded(unsafe { (self.volume.gfapi.glfs_fsync)(self.handle, null_mut(), null_mut()) })
-    }
-
     /// Sets the mode, and the owner and group where they are given.
     pub fn set_permissions(&self, mode: u32, owner: Option<u32>, group: Option<u32>) -> io::Result<()> {
         let gfapi = self.volume.gfapi;
@@ -357,6 +351,12 @@ impl WriteAt for GlusterFile {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         // SAFETY: the file is open.
         succeeded(unsafe { (self.volume.gfapi.glfs_fallocate)(self.handle, 1, offset(from)?, length) })
+    }
+
+    /// All of it is on the bricks' disks then.
+    fn sync(&self) -> io::Result<()> {
+        // SAFETY: the file is open; what it was like before and is like afterwards is not asked for.
+        succeeded(unsafe { (self.volume.gfapi.glfs_fsync)(self.handle, null_mut(), null_mut()) })
     }
 }
 

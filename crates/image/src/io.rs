@@ -24,6 +24,9 @@ pub trait WriteAt {
 
     /// Takes the blocks of a range from the file system. The size and what can be read stay as they are.
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Waits until what was written would survive a crash.
+    fn sync(&self) -> io::Result<()>;
 }
 
 impl ReadAt for File {
@@ -48,6 +51,10 @@ impl WriteAt for File {
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         Ok(rustix::fs::fallocate(self, FallocateFlags::KEEP_SIZE, offset, length)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
     }
 }
 

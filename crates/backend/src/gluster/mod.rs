@@ -277,6 +277,15 @@ impl Gluster {
     }
 }
 
+fn resize_raw(file: &GlusterFile, capacity: u64, growth: Growth, job: &Job) -> cenote_image::Result<()> {
+    let size = file.size()?;
+    file.set_size(capacity)?;
+    if growth == Growth::Allocated && capacity > size {
+        raw::reserve(file, size, capacity - size, job).inspect_err(|_| drop(file.set_size(size)))?;
+    }
+    Ok(file.sync()?)
+}
+
 fn is_absent(error: &io::Error) -> bool {
     let absent = [Errno::NOENT, Errno::LOOP, Errno::STALE].map(|errno| Some(errno.raw_os_error()));
     absent.contains(&error.raw_os_error())
@@ -401,21 +410,22 @@ impl Volumes for Gluster {
 
     fn resize(&self, volume: &VolumeDef, capacity: u64, growth: Growth, job: &Job) -> Result<()> {
         let uri = self.uri_of(volume.name.as_str());
-        if volume.image_format() != ImageFormat::Raw {
-            return Err(Error::new(
-                Code::NoSupport,
-                format!("cannot resize volume '{uri}': gluster pools resize raw volumes only"),
-            ));
+        let refused = |why| Err(Error::new(Code::NoSupport, format!("cannot resize volume '{uri}': {why}")));
+        let failed = |e| error::image(format!("cannot resize volume '{uri}'"), e);
+        match volume.image_format() {
+            ImageFormat::Raw => {
+                let file = self.open_file(volume, gfapi::Access::Write)?;
+                resize_raw(&file, capacity, growth, job).map_err(failed)
+            }
+            ImageFormat::Qcow2 if growth == Growth::Allocated => {
+                refused("only a raw volume can be allocated as it grows")
+            }
+            ImageFormat::Qcow2 if volume.backing.is_none() && volume.encryption.is_none() => {
+                let file = self.open_file(volume, gfapi::Access::Write)?;
+                qcow2::resize(&file, capacity, None).map_err(failed)
+            }
+            _ => refused("raw volumes are resized here, and qcow2 ones that stand alone: use qemu-img"),
         }
-        let failed = |e| self.failed(&format!("cannot resize volume '{uri}'"), &e);
-        let file = self.open_file(volume, gfapi::Access::Write)?;
-        let size = file.size().map_err(failed)?;
-        file.set_size(capacity).map_err(failed)?;
-        if growth == Growth::Allocated && capacity > size {
-            raw::reserve(&file, size, capacity - size, job)
-                .map_err(|e| error::image(format!("cannot resize volume '{uri}'"), e))?;
-        }
-        file.sync().map_err(failed)
     }
 
     fn delete(&self, volume: &VolumeDef, _job: &Job) -> Result<()> {

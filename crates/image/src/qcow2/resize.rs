@@ -4,8 +4,7 @@
 //! old size or its new one.
 
 use super::{COMPATIBLE_LAZY_REFCOUNTS, INCOMPATIBLE_EXTENDED_L2, MAX_L1_BYTES};
-use crate::{Error, Result, WriteAt, read_full_at};
-use std::fs::File;
+use crate::{Error, ReadAt, Result, WriteAt, read_full_at};
 
 /// Where the size stands in the header; behind it the encryption, then the length of the first-level table.
 const SIZE_FIELDS: u64 = 24;
@@ -19,7 +18,7 @@ const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 ///
 /// [`Error::Unsupported`] says that the image is one for qemu-img, and nothing has been changed: its first-level table
 /// has to move, data has to be given up, or the backing image would show through.
-pub fn resize(file: &File, capacity: u64, backing_capacity: Option<u64>) -> Result<()> {
+pub fn resize(file: &(impl ReadAt + WriteAt), capacity: u64, backing_capacity: Option<u64>) -> Result<()> {
     let image = Image::read(file)?;
     let capacity = capacity.next_multiple_of(512);
     if backing_capacity.is_some_and(|backing| backing > image.capacity) && capacity > image.capacity {
@@ -38,14 +37,14 @@ pub fn resize(file: &File, capacity: u64, backing_capacity: Option<u64>) -> Resu
     let new_end = image.l1_offset + entries * ENTRY;
     if new_end > old_end {
         file.write_all_at(&vec![0; (new_end - old_end) as usize], old_end)?;
-        file.sync_data()?;
+        file.sync()?;
     }
     let mut fields = Vec::with_capacity(16);
     fields.extend(capacity.to_be_bytes());
     fields.extend(image.encryption.to_be_bytes());
     fields.extend((entries as u32).to_be_bytes());
     file.write_all_at(&fields, SIZE_FIELDS)?;
-    file.sync_data()?;
+    file.sync()?;
     Ok(())
 }
 
@@ -60,7 +59,7 @@ struct Image {
 }
 
 impl Image {
-    fn read(file: &File) -> Result<Image> {
+    fn read(file: &impl ReadAt) -> Result<Image> {
         let mut header = [0u8; 104];
         let length = read_full_at(file, &mut header, 0)?;
         let be32 =
@@ -113,7 +112,7 @@ impl Image {
     }
 
     /// Refuses to cut off what is mapped: it would come back with the next growth.
-    fn check_unmapped(&self, file: &File, capacity: u64) -> Result<()> {
+    fn check_unmapped(&self, file: &impl ReadAt, capacity: u64) -> Result<()> {
         let mapped = || Error::unsupported("data beyond the new end has to be given up");
         let first = capacity / self.mapped_by_entry();
         let beyond = u64::from(self.l1_entries).saturating_sub(first);
@@ -143,7 +142,12 @@ impl Image {
         }
     }
 
-    fn check_last_cluster(&self, file: &File, capacity: u64, mapped: impl Fn() -> Error) -> Result<()> {
+    fn check_last_cluster(
+        &self,
+        file: &impl ReadAt,
+        capacity: u64,
+        mapped: impl Fn() -> Error,
+    ) -> Result<()> {
         let read = |at: u64| -> Result<u64> {
             let mut entry = [0u8; 8];
             read_full_at(file, &mut entry, at)?;
