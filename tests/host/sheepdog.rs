@@ -4,6 +4,7 @@
 
 use cenote_test_support::{Caller, have};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
 
@@ -81,6 +82,69 @@ fn life(scene: &Caller) {
         scene.run(&["vol-delete", name, "dog"]);
     }
     assert!(!scene.run(&["vol-list", "dog"]).contains("one"));
+}
+
+/// Snapshots that others made.
+fn snapshots(scene: &Caller) {
+    start(scene);
+    let dog = |args: &[&str]| {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/host/stand-ins/dog");
+        let output = Command::new(program)
+            .args(args)
+            .env("DOG_STATE", scene.file("cluster"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    };
+    let (file, back) = (scene.file("content"), scene.file("back"));
+    scene.run(&["vol-create-as", "dog", "disk", "1M"]);
+    let written = |byte: u8| {
+        std::fs::write(&file, vec![byte; 1 << 20]).unwrap();
+        scene.run(&["vol-upload", "disk", &file, "dog"]);
+    };
+    let is_all = |volume: &str, byte: u8| {
+        scene.run(&["vol-download", volume, &back, "dog"]);
+        assert!(std::fs::read(&back).unwrap() == vec![byte; 1 << 20], "{volume} is not {byte}");
+    };
+    written(1);
+    dog(&["vdi", "snapshot", "-s", "before update", "disk"]);
+    written(2);
+    dog(&["vdi", "snapshot", "disk"]);
+    written(3);
+    scene.run(&["pool-refresh", "dog"]);
+    let list = scene.run(&["vol-list", "dog"]);
+    assert!(list.contains(" disk@before update ") && list.contains(" disk@2 "), "{list}");
+    let info = scene.run(&["vol-info", "disk@2", "dog", "--bytes"]);
+    assert!(info.contains("Allocation:     1048576 bytes"), "{info}");
+    is_all("disk@before update", 1);
+    is_all("disk@2", 2);
+    is_all("disk", 3);
+
+    for change in [
+        &["vol-upload", "disk@2", file.as_str(), "dog"][..],
+        &["vol-wipe", "disk@2", "dog"],
+        &["vol-resize", "disk@2", "9M", "dog"],
+    ] {
+        let refused = scene.fail(change);
+        assert!(refused.contains("volume 'disk@2' is a snapshot, which stays as it is"), "{refused}");
+    }
+    assert!(scene.fail(&["vol-create-as", "dog", "a@b", "1M"]).contains("the name of a snapshot"));
+    scene.run(&["vol-clone", "disk@before update", "clone", "dog"]);
+    is_all("clone", 1);
+    scene.run(&["vol-delete", "disk@before update", "dog"]);
+    is_all("clone", 1);
+    scene.run(&["vol-delete", "disk", "dog", "--delete-snapshots"]);
+    let list = scene.run(&["vol-list", "dog"]);
+    assert!(list.contains(" clone ") && !list.contains("disk"), "{list}");
+}
+
+#[test]
+fn snapshots_through_virsh_and_cenote() {
+    if have("virsh") && have("python3") {
+        snapshots(&caller().with_daemon());
+        snapshots(&caller());
+    }
 }
 
 #[test]

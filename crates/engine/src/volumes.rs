@@ -256,7 +256,11 @@ impl Engine {
             usage.available = usage.available.saturating_add(freed).min(usage.capacity);
         });
         self.tell(&entry, &volume.name, VolumeChange::Removed);
-        self.look_at_others(&entry, &visit, volumes);
+        // Snapshots may have been volumes, and what were clones of them have become larger.
+        match options.with_snapshots {
+            true => drop(self.scan(&entry, &visit)),
+            false => self.look_at_others(&entry, &visit, volumes),
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The bytes of a virtual disk, each piece by one call of dog.
 
 use super::Cluster;
+use super::listing::Vdi;
 use crate::pieces::Remote;
 use crate::waiting;
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 /// A virtual disk, open.
 pub(super) struct VdiIo {
     pub(super) cluster: Arc<Cluster>,
-    pub(super) name: String,
+    pub(super) vdi: Vdi,
 }
 
 impl Remote for VdiIo {
@@ -18,7 +19,7 @@ impl Remote for VdiIo {
     const WINDOW: usize = 1;
 
     fn begin_read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let read = self.cluster.read(&self.name, offset, length as u64, &waiting::look("reading a piece"));
+        let read = self.cluster.read(&self.vdi, offset, length as u64, &waiting::look("reading a piece"));
         read.map_err(io::Error::other)
     }
 
@@ -27,7 +28,7 @@ impl Remote for VdiIo {
     }
 
     fn begin_write(&self, offset: u64, data: Vec<u8>) -> io::Result<()> {
-        let written = self.cluster.write(&self.name, offset, &data, &waiting::look("writing a piece"));
+        let written = self.cluster.write(&self.vdi.name, offset, &data, &waiting::look("writing a piece"));
         written.map_err(io::Error::other)
     }
 

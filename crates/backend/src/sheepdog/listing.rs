@@ -4,14 +4,23 @@ use cenote_model::pool::Usage;
 use cenote_model::{Code, Error, Result};
 
 /// What a virtual disk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// A disk that can be written.
     Current,
     /// One that was made from a snapshot, and can be written.
     Clone,
     /// What a disk was at some time.
-    Snapshot,
+    Snapshot(Snapshot),
+}
+
+/// Which of a disk's snapshots one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its number, by which dog finds it whatever its tag is.
+    pub id: u32,
+    /// What it was called; empty if it was not.
+    pub tag: String,
 }
 
 /// A virtual disk, or a snapshot of one.
@@ -25,8 +34,27 @@ pub struct Vdi {
     pub size: u64,
     /// What it has of its own, in bytes.
     pub used: u64,
-    /// The snapshot's tag; empty if it has none.
-    pub tag: String,
+}
+
+impl Vdi {
+    /// Which snapshot it is, if it is one.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        match &self.state {
+            State::Snapshot(snapshot) => Some(snapshot),
+            State::Current | State::Clone => None,
+        }
+    }
+
+    /// The name of the volume: that of the disk, or `DISK@SNAPSHOT`, with its number where a tag could be taken for one.
+    pub fn volume_name(&self) -> String {
+        match self.snapshot() {
+            None => self.name.clone(),
+            Some(Snapshot { id, tag }) if tag.bytes().all(|c| c.is_ascii_digit()) => {
+                format!("{}@{id}", self.name)
+            }
+            Some(Snapshot { tag, .. }) => format!("{}@{tag}", self.name),
+        }
+    }
 }
 
 /// Reads what `dog vdi list -r` prints.
@@ -39,20 +67,17 @@ pub fn vdis(printed: &str) -> Result<Vec<Vdi>> {
 fn vdi(row: &str) -> Option<Vdi> {
     let fields = fields(row);
     // Flag, name, snapshot, size, used, shared, time, number, copies, tag, shift.
-    let [flag, name, _, size, used, _, _, _, _, tag, ..] = fields.as_slice() else { return None };
+    let [flag, name, snapshot, size, used, _, _, _, _, tag @ .., _] = fields.as_slice() else { return None };
     let state = match flag.as_str() {
         "=" => State::Current,
         "c" => State::Clone,
-        "s" => State::Snapshot,
+        // Blanks in a tag have nothing before them.
+        "s" if !tag.is_empty() => {
+            State::Snapshot(Snapshot { id: snapshot.parse().ok()?, tag: tag.join(" ") })
+        }
         _ => return None,
     };
-    Some(Vdi {
-        state,
-        name: name.clone(),
-        size: size.parse().ok()?,
-        used: used.parse().ok()?,
-        tag: tag.clone(),
-    })
+    Some(Vdi { state, name: name.clone(), size: size.parse().ok()?, used: used.parse().ok()? })
 }
 
 /// Two blanks stand around a field that is empty.
@@ -97,19 +122,22 @@ mod tests {
     #[test]
     fn disks_and_snapshots() {
         let found = vdis(RECORDED).unwrap();
-        let names: Vec<_> =
-            found.iter().map(|vdi| (vdi.state, vdi.name.as_str(), vdi.tag.as_str())).collect();
-        let expected = [
-            (State::Snapshot, "vol2", ""),
-            (State::Snapshot, "vol1", "s1"),
-            (State::Current, "vol1", ""),
-            (State::Clone, "clone1", ""),
-            (State::Current, "with space", ""),
-        ];
-        assert_eq!(names, expected);
+        let names: Vec<_> = found.iter().map(Vdi::volume_name).collect();
+        assert_eq!(names, ["vol2@2", "vol1@s1", "vol1", "clone1", "with space"]);
+        assert_eq!(found[1].snapshot(), Some(&Snapshot { id: 1, tag: "s1".to_owned() }));
+        assert_eq!((&found[2].state, &found[3].state), (&State::Current, &State::Clone));
         assert_eq!((found[1].size, found[1].used), (2_147_483_648, 4_194_304));
         assert!(vdis("").unwrap().is_empty());
-        for wrong in ["x", "= v 0 1 2", "? v 0 1 1 0 1 1 2  22", "= v 0 big 1 0 1 1 2  22"] {
+        let odd = vdis("s v 3 1 1 0 1 1 2 before the update 22\ns v 4 1 1 0 1 1 2 2026 22\n").unwrap();
+        assert_eq!(odd.iter().map(Vdi::volume_name).collect::<Vec<_>>(), ["v@before the update", "v@4"]);
+        for wrong in [
+            "s v x 1 1 0 1 1 2  22",
+            "s v 1 1 1 0 1 1 2 22",
+            "x",
+            "= v 0 1 2",
+            "? v 0 1 1 0 1 1 2  22",
+            "= v 0 big 1 0 1 1 2  22",
+        ] {
             assert!(vdis(wrong).is_err(), "{wrong}");
         }
     }

@@ -13,7 +13,8 @@ use cenote_model::flags::{CreateOptions, WipeAlgorithm};
 use cenote_model::volume::VolumeKind;
 use cenote_model::{Code, Error, Job, Name, PoolDef, PoolKind, Result, VolumeDef};
 use content::VdiIo;
-use listing::{State, Vdi};
+use listing::Vdi;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) const DRIVER: Driver = Driver {
@@ -22,6 +23,9 @@ pub(crate) const DRIVER: Driver = Driver {
     open,
     find_sources: None,
 };
+
+/// So many letters of a clone's name are in the tag of its snapshot, which has at most 255 bytes.
+const LONGEST_IN_TAG: usize = 60;
 
 /// A cluster, at one of its nodes.
 struct Cluster {
@@ -76,19 +80,29 @@ impl Cluster {
         listing::vdis(&String::from_utf8_lossy(&self.dog(&command, None, job)?))
     }
 
-    /// The disk of this name, not its snapshots.
+    /// The disk, or the snapshot, that is the volume of this name.
     fn find(&self, name: &str, job: &Job) -> Result<Option<Vdi>> {
-        let found = self.vdis(Some(name), job)?;
-        Ok(found.into_iter().find(|vdi| vdi.name == name && vdi.state != State::Snapshot))
+        let among = |disk: &str| -> Result<Option<Vdi>> {
+            Ok(self.vdis(Some(disk), job)?.into_iter().find(|vdi| vdi.volume_name() == name))
+        };
+        match (among(name)?, name.rsplit_once('@')) {
+            (None, Some((disk, _))) => among(disk),
+            (found, _) => Ok(found),
+        }
     }
 
-    fn read(&self, name: &str, offset: u64, length: u64, job: &Job) -> Result<Vec<u8>> {
-        let read = self.dog(&["vdi", "read", name, &offset.to_string(), &length.to_string()], None, job)?;
+    fn read(&self, vdi: &Vdi, offset: u64, length: u64, job: &Job) -> Result<Vec<u8>> {
+        let range = [offset.to_string(), length.to_string()];
+        let read = self.dog_on("read", vdi, &[&range[0], &range[1]], job)?;
         match read.len() as u64 == length {
             true => Ok(read),
             false => Err(Error::new(
                 Code::Internal,
-                format!("dog has read {} bytes of volume '{name}' and not {length}", read.len()),
+                format!(
+                    "dog has read {} bytes of volume '{}' and not {length}",
+                    read.len(),
+                    vdi.volume_name()
+                ),
             )),
         }
     }
@@ -98,27 +112,28 @@ impl Cluster {
         self.dog(&["vdi", "write", name, &offset.to_string(), &length], Some(bytes), job).map(drop)
     }
 
-    /// Removes a disk, or one of its snapshots. dog says that all is well even if it has found nothing.
-    fn delete(&self, name: &str, tag: Option<&str>, job: &Job) -> Result<()> {
-        let of_snapshot = tag.map_or(Vec::new(), |tag| vec!["-s", tag]);
-        self.dog(&[&["vdi", "delete"][..], &of_snapshot, &[name]].concat(), None, job)?;
-        let is_meant = |vdi: &Vdi| match tag {
-            Some(tag) => vdi.state == State::Snapshot && vdi.tag == tag,
-            None => vdi.state != State::Snapshot,
-        };
-        match self.vdis(Some(name), job)?.iter().any(|vdi| vdi.name == name && is_meant(vdi)) {
+    /// Removes a disk, or a snapshot. dog says that all is well even if it has found nothing.
+    fn delete(&self, vdi: &Vdi, job: &Job) -> Result<()> {
+        self.dog_on("delete", vdi, &[], job)?;
+        let name = vdi.volume_name();
+        match self.vdis(Some(&vdi.name), job)?.iter().any(|left| left.volume_name() == name) {
             false => Ok(()),
             true => Err(Error::new(Code::OperationFailed, format!("dog has not deleted volume '{name}'"))),
         }
+    }
+
+    /// Runs a command of dog's on a disk or a snapshot.
+    fn dog_on(&self, command: &str, vdi: &Vdi, operands: &[&str], job: &Job) -> Result<Vec<u8>> {
+        let id = vdi.snapshot().map(|snapshot| snapshot.id.to_string());
+        let snapshot = id.as_ref().map_or(Vec::new(), |id| vec!["-s", id]);
+        self.dog(&[&["vdi", command][..], &snapshot, &[&vdi.name], operands].concat(), None, job)
     }
 }
 
 impl Sheepdog {
     fn describe(&self, vdi: Vdi) -> Option<VolumeDef> {
-        if vdi.state == State::Snapshot {
-            return None;
-        }
-        let key = format!("{}/{}", self.name, vdi.name);
+        let name = vdi.volume_name();
+        let key = format!("{}/{name}", self.name);
         Some(VolumeDef {
             kind: VolumeKind::Network,
             key: Some(key),
@@ -126,7 +141,7 @@ impl Sheepdog {
             capacity: Some(vdi.size),
             allocation: Some(vdi.used),
             physical: None,
-            ..VolumeDef::file(Name::volume(vdi.name.as_str()).ok()?, vdi.name)
+            ..VolumeDef::file(Name::volume(name.as_str()).ok()?, name)
         })
     }
 
@@ -143,6 +158,37 @@ impl Sheepdog {
                 format!("no storage vol with matching name '{name}' in the cluster"),
             )
         })
+    }
+
+    /// The disk of this name, to change it.
+    fn must_find_disk(&self, name: &str, job: &Job) -> Result<Vdi> {
+        let found = self.must_find(name, job)?;
+        match found.snapshot() {
+            None => Ok(found),
+            Some(_) => Err(Error::new(
+                Code::OperationInvalid,
+                format!("volume '{name}' is a snapshot, which stays as it is: clone it and change the clone"),
+            )),
+        }
+    }
+
+    /// Makes a clone, of the size that is asked for.
+    fn clone_snapshot(&self, snapshot: &Vdi, planned: &VolumeDef, job: &Job) -> Result<()> {
+        let to = planned.name.as_str();
+        self.cluster.dog_on("clone", snapshot, &[to], job)?;
+        let mut undo = Undo::new();
+        undo.push(|| drop(self.remove(planned, &waiting::look("undoing a clone"))));
+        let wanted = planned.capacity.unwrap_or(0);
+        if wanted > snapshot.size {
+            self.cluster.dog(&["vdi", "resize", to, &wanted.to_string()], None, job)?;
+        }
+        undo.disarm();
+        Ok(())
+    }
+
+    fn remove(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
+        let vdi = self.must_find(volume.name.as_str(), job)?;
+        self.cluster.delete(&vdi, job)
     }
 }
 
@@ -166,7 +212,12 @@ impl Pool for Sheepdog {
         found: &mut dyn FnMut(Arc<VolumeDef>),
         job: &Job,
     ) -> Result<Found> {
-        for volume in self.cluster.vdis(None, job)?.into_iter().filter_map(|vdi| self.describe(vdi)) {
+        // A disk may be called like a snapshot of another; it is the one that counts.
+        let (snapshots, disks): (Vec<_>, Vec<_>) =
+            self.cluster.vdis(None, job)?.into_iter().partition(|vdi| vdi.snapshot().is_some());
+        let all = snapshots.into_iter().chain(disks);
+        let volumes: BTreeMap<_, _> = all.map(|vdi| (vdi.volume_name(), vdi)).collect();
+        for volume in volumes.into_values().filter_map(|vdi| self.describe(vdi)) {
             found(Arc::new(volume));
             job.advance(1)?;
         }
@@ -189,6 +240,12 @@ impl Pool for Sheepdog {
 impl Volumes for Sheepdog {
     fn plan(&self, wanted: VolumeDef) -> Result<VolumeDef> {
         check_name("volume", wanted.name.as_str())?;
+        if wanted.name.as_str().contains('@') {
+            return Err(Error::new(
+                Code::InvalidArg,
+                format!("'{}' would be the name of a snapshot of Sheepdog: leave out the '@'", wanted.name),
+            ));
+        }
         if wanted.encryption.is_some() {
             return Err(Error::new(
                 Code::ConfigUnsupported,
@@ -214,7 +271,7 @@ impl Volumes for Sheepdog {
         self.cluster.dog(&[&["vdi", "create"], preallocated, &[name, &size]].concat(), None, job).map(drop)
     }
 
-    /// By a snapshot that goes again: blocks are shared until one of the two is written.
+    /// From a snapshot; that of a disk goes again. Blocks are shared until one of the two is written.
     fn create_from(
         &self,
         planned: &VolumeDef,
@@ -222,25 +279,26 @@ impl Volumes for Sheepdog {
         _options: CreateOptions,
         job: &Job,
     ) -> Result<()> {
-        let (from, to) = (source.name.as_str(), planned.name.as_str());
-        self.must_find(from, job)?;
-        let tag = format!("cenote-{to}");
+        let from = self.must_find(source.name.as_str(), job)?;
+        if from.snapshot().is_some() {
+            return self.clone_snapshot(&from, planned, job);
+        }
+        let tag: String =
+            "cenote-".chars().chain(planned.name.as_str().chars().take(LONGEST_IN_TAG)).collect();
+        let name = format!("{}@{tag}", from.name);
+        let remove = |job: &Job| match self.cluster.find(&name, job)? {
+            Some(snapshot) => self.cluster.delete(&snapshot, job),
+            None => Ok(()),
+        };
         // What an earlier attempt left, whose node went away.
-        let is_left = |vdi: &Vdi| vdi.name == from && vdi.state == State::Snapshot && vdi.tag == tag;
-        if self.cluster.vdis(Some(from), job)?.iter().any(is_left) {
-            self.cluster.delete(from, Some(&tag), job)?;
-        }
-        self.cluster.dog(&["vdi", "snapshot", "-s", &tag, from], None, job)?;
-        let remove_snapshot = || self.cluster.delete(from, Some(&tag), &waiting::look("removing a snapshot"));
+        remove(job)?;
+        self.cluster.dog(&["vdi", "snapshot", "-s", &tag, &from.name], None, job)?;
         let mut undo = Undo::new();
-        undo.push(|| drop(remove_snapshot()));
-        self.cluster.dog(&["vdi", "clone", "-s", &tag, from, to], None, job)?;
-        undo.push(|| drop(self.cluster.delete(to, None, &waiting::look("undoing a clone"))));
-        let wanted = planned.capacity.unwrap_or(0);
-        if wanted > source.capacity.unwrap_or(0) {
-            self.cluster.dog(&["vdi", "resize", to, &wanted.to_string()], None, job)?;
-        }
-        remove_snapshot()?;
+        undo.push(|| drop(remove(&waiting::look("removing a snapshot"))));
+        let snapshot = self.must_find(&name, job)?;
+        self.clone_snapshot(&snapshot, planned, job)?;
+        undo.push(|| drop(self.remove(planned, &waiting::look("undoing a clone"))));
+        remove(job)?;
         undo.disarm();
         Ok(())
     }
@@ -252,7 +310,7 @@ impl Volumes for Sheepdog {
 
     fn resize(&self, volume: &VolumeDef, capacity: u64, _growth: Growth, job: &Job) -> Result<()> {
         let name = volume.name.as_str();
-        if capacity < self.must_find(name, job)?.size {
+        if capacity < self.must_find_disk(name, job)?.size {
             return Err(Error::new(
                 Code::NoSupport,
                 format!("cannot resize volume '{name}': volumes of Sheepdog can grow only"),
@@ -261,18 +319,30 @@ impl Volumes for Sheepdog {
         self.cluster.dog(&["vdi", "resize", name, &capacity.to_string()], None, job).map(drop)
     }
 
+    fn delete_snapshots(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
+        let found = self.must_find(volume.name.as_str(), job)?;
+        if found.snapshot().is_some() {
+            return Ok(());
+        }
+        let all = self.cluster.vdis(Some(&found.name), job)?;
+        all.iter().filter(|vdi| vdi.snapshot().is_some()).try_for_each(|vdi| self.cluster.delete(vdi, job))
+    }
+
     fn delete(&self, volume: &VolumeDef, job: &Job) -> Result<()> {
-        let name = volume.name.as_str();
-        self.must_find(name, job)?;
-        self.cluster.delete(name, None, job)
+        self.remove(volume, job)
     }
 }
 
 impl Content for Sheepdog {
-    fn open(&self, volume: &VolumeDef, _access: Access) -> Result<Box<dyn VolumeIo>> {
-        let vdi = self.must_find(volume.name.as_str(), &waiting::look("looking at a volume"))?;
-        let io = VdiIo { cluster: Arc::clone(&self.cluster), name: vdi.name };
-        Ok(Box::new(Pieces::new(io, vdi.size, self.cluster.node.clone())))
+    fn open(&self, volume: &VolumeDef, access: Access) -> Result<Box<dyn VolumeIo>> {
+        let (name, job) = (volume.name.as_str(), waiting::look("looking at a volume"));
+        let vdi = match access {
+            Access::Read => self.must_find(name, &job)?,
+            Access::Write => self.must_find_disk(name, &job)?,
+        };
+        let size = vdi.size;
+        let io = VdiIo { cluster: Arc::clone(&self.cluster), vdi };
+        Ok(Box::new(Pieces::new(io, size, self.cluster.node.clone())))
     }
 
     fn wipe(&self, volume: &VolumeDef, algorithm: WipeAlgorithm, job: &Job) -> Result<()> {
@@ -284,7 +354,7 @@ impl Content for Sheepdog {
                 ),
             ));
         }
-        let vdi = self.must_find(volume.name.as_str(), job)?;
+        let vdi = self.must_find_disk(volume.name.as_str(), job)?;
         let zeroes = vec![0; PIECE as usize];
         servers::in_steps(vdi.size, PIECE, job, |offset, length| {
             self.cluster.write(&vdi.name, offset, &zeroes[..length as usize], job)
