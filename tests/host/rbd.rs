@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 const CENOTED: &str = env!("CARGO_BIN_EXE_cenoted");
 
 fn can_run() -> bool {
-    am_root() && ["ceph-mon", "ceph-osd", "ceph", "rbd", "virsh", "qemu-img"].into_iter().all(have)
+    am_root()
+        && ["ceph-mgr", "ceph-mon", "ceph-osd", "ceph", "rbd", "virsh", "qemu-img"].into_iter().all(have)
 }
 
 /// A pool that asks for the cluster, with more in its source and around it.
@@ -210,6 +211,40 @@ fn life_through_virsh_and_cenote() {
     ceph.run("rbd", &["namespace", "create", "rbd/of its own"]);
     life(&Caller::virsh(CENOTED), &ceph, "virsh");
     life(&Caller::cenote(CENOTED), &ceph, "cenote");
+}
+
+#[test]
+fn how_full_the_cluster_is() {
+    if !can_run() {
+        return;
+    }
+    let mut ceph = Ceph::start(Authentication::None);
+    ceph.start_manager();
+    let scene = Caller::virsh(CENOTED);
+    scene.define(&pool("ceph", ceph.port(), "<name>rbd</name>", ""));
+    scene.run(&["pool-start", "ceph"]);
+    let file = scene.file("content");
+    std::fs::write(&file, content(40 << 20)).unwrap();
+    scene.run(&["vol-create-as", "ceph", "one", "64M"]);
+    scene.run(&["vol-upload", "one", &file, "ceph"]);
+    // Ceph counts from time to time, and tells others in KiB.
+    wait_until(|| {
+        let told: serde_json::Value =
+            serde_json::from_str(&ceph.run("ceph", &["df", "--format", "json"])).unwrap();
+        let number = |path: &str| told.pointer(path).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let is_pool = |pool: &&serde_json::Value| pool["name"] == "rbd";
+        let pools = told["pools"].as_array().unwrap();
+        let stored =
+            pools.iter().find(is_pool).and_then(|pool| pool["stats"]["stored"].as_u64()).unwrap_or(0);
+        let (size, available) = (number("/stats/total_bytes"), number("/stats/total_avail_bytes"));
+        scene.run(&["pool-refresh", "ceph"]);
+        let info = scene.run(&["pool-info", "ceph", "--bytes"]);
+        size > 0
+            && stored > 40 << 20
+            && info.contains(&format!("Capacity:       {size}\n"))
+            && info.contains(&format!("Allocation:     {stored}\n"))
+            && info.contains(&format!("Available:      {}\n", available >> 10 << 10))
+    });
 }
 
 #[test]

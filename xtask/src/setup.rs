@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// From the release itself.
-const PACKAGES: [&str; 28] = [
+const PACKAGES: [&str; 29] = [
     "attr",
     "binutils",
     "btrfs-progs",
     "ceph-common",
+    "ceph-mgr",
     "ceph-mon",
     "ceph-osd",
     "e2fsprogs",

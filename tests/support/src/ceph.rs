@@ -21,6 +21,7 @@ pub struct Ceph {
     older_port: u16,
     monitor: Child,
     disks: Child,
+    manager: Option<Child>,
 }
 
 impl Ceph {
@@ -28,7 +29,7 @@ impl Ceph {
     pub fn start(authentication: Authentication) -> Ceph {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        for name in ["mon", "osd", "run"] {
+        for name in ["mgr", "mon", "osd", "run"] {
             std::fs::create_dir(path.join(name)).unwrap();
         }
         let (newer, older) = (free_port(), free_port());
@@ -74,7 +75,7 @@ impl Ceph {
         succeed("ceph-osd", &mkfs);
         succeed("ceph", &["osd", "crush", "add", "osd.0", "1", "root=default", "host=h"]);
         let disks = spawn("ceph-osd", &["-f", "-i", "0"], path);
-        let ceph = Ceph { folder, port: newer, older_port: older, monitor, disks };
+        let ceph = Ceph { folder, port: newer, older_port: older, monitor, disks, manager: None };
         ceph.run("ceph", &["osd", "pool", "create", "rbd", "8"]);
         ceph.run("rbd", &["pool", "init", "rbd"]);
         ceph
@@ -107,6 +108,11 @@ impl Ceph {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Starts what knows how full the cluster is.
+    pub fn start_manager(&mut self) {
+        self.manager = Some(spawn("ceph-mgr", &["-f", "-i", "x"], self.folder.path()));
+    }
+
     /// Kills the monitor.
     pub fn kill_monitor(&mut self) {
         let _ = self.monitor.kill();
@@ -131,7 +137,7 @@ impl Ceph {
 
 impl Drop for Ceph {
     fn drop(&mut self) {
-        for child in [&mut self.disks, &mut self.monitor] {
+        for child in self.manager.iter_mut().chain([&mut self.disks, &mut self.monitor]) {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -168,6 +174,7 @@ fn config(path: &Path, id: &str, (newer, older): (u16, u16), authentication: Aut
          log file = {path}/$name.log\n\
          mon data = {path}/mon\n\
          osd data = {path}/osd\n\
+         mgr data = {path}/mgr\n\
          [osd]\n\
          keyring = {path}/osd/keyring\n"
     )
