@@ -202,6 +202,20 @@ fn a_password_and_a_killed_daemon() {
     client.write_and_read("chap", "unit:0:0:2");
     client.run(&["pool-destroy", "chap"]);
     assert_eq!(sessions(iqn), 0);
+    client.run(&["pool-undefine", "chap"]);
+
+    // Nothing is asked of it any more.
+    tgtadm(&["--op", "unbind", "--mode", "account", "--tid", "3", "--user", "host", "--outgoing"]);
+    define(
+        &client,
+        "chap",
+        iqn,
+        &[HERE],
+        "<auth type='chap' username='guest'><secret usage='chap-secret'/></auth>",
+    );
+    client.run(&["pool-start", "chap"]);
+    client.run(&["pool-destroy", "chap"]);
+    assert_eq!(sessions(iqn), 0);
 }
 
 const STATE: &str = "/var/lib/cenote-iscsi";

@@ -15,6 +15,11 @@ use zeroize::Zeroizing;
 /// Where iscsiadm keeps what it knows of targets, on one distribution and on others.
 const RECORDS: [&str; 2] = ["/etc/iscsi/nodes", "/var/lib/iscsi/nodes"];
 
+/// Settings of a record.
+const PASSWORD: &str = "node.session.auth.password";
+const PASSWORD_OF_TARGET: &str = "node.session.auth.password_in";
+const NAME_OF_TARGET: &str = "node.session.auth.username_in";
+
 /// How long a portal may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
 
@@ -65,18 +70,17 @@ impl Login<'_> {
             }
             Err(other) => return Err(error::tool(other)),
         }
-        if let Some(Chap { initiator, target }) = self.chap {
+        if let Some(chap) = self.chap {
             let set = |setting: &str, value: &str| {
                 self.node(host, &["--op", "update", "--name", setting, "--value", value], job)
                     .map_err(error::tool)
             };
             set("node.session.auth.authmethod", "CHAP")?;
-            set("node.session.auth.username", &initiator.name)?;
-            self.set_password("node.session.auth.password", &initiator.password)?;
-            if let Some(target) = target {
-                set("node.session.auth.username_in", &target.name)?;
-                self.set_password("node.session.auth.password_in", &target.password)?;
+            set("node.session.auth.username", &chap.initiator.name)?;
+            if let Some(target) = &chap.target {
+                set(NAME_OF_TARGET, &target.name)?;
             }
+            self.set_passwords(chap)?;
         }
         match self.node(host, &["--login"], job) {
             Ok(_) => {}
@@ -105,8 +109,8 @@ impl Login<'_> {
         iscsiadm(host, &args, job)
     }
 
-    /// Puts the password into the record. iscsiadm would take it as an argument, which every user of the machine can read.
-    fn set_password(&self, setting: &str, password: &SecretValue) -> Result<()> {
+    /// Puts the passwords into the record. iscsiadm would take them as arguments, which every user of the machine can read.
+    fn set_passwords(&self, chap: &Chap) -> Result<()> {
         let record = RECORDS.iter().find_map(|folder| self.record(Path::new(folder))).ok_or_else(|| {
             Error::new(
                 Code::Internal,
@@ -119,7 +123,7 @@ impl Login<'_> {
         })?;
         let failed = |e| Error::system(format!("cannot change '{}'", record.display()), &e);
         let text = fs::read_to_string(&record).map_err(failed)?;
-        let changed = with_password(&text, setting, password)?;
+        let changed = with_passwords(&text, chap)?;
         let folder = record.parent().unwrap_or(Path::new("/"));
         let new = NewFile::create_hidden(folder).map_err(failed)?;
         new.file().write_all(changed.as_bytes()).map_err(failed)?;
@@ -160,26 +164,41 @@ fn reach(portal: &Portal) -> Result<()> {
     Err(failed(failure))
 }
 
-/// A record with this password in the place of another, or of none.
-fn with_password(record: &str, setting: &str, password: &SecretValue) -> Result<Zeroizing<String>> {
-    let password = std::str::from_utf8(password.expose()).ok().filter(|text| !text.contains(['\n', '\0']));
-    let password = password.ok_or_else(|| {
-        Error::new(Code::InvalidSecret, "the secret's value is no password: it is more than a line of text")
-    })?;
-    let mut changed = Zeroizing::new(String::with_capacity(record.len() + password.len() + 64));
-    let is_other = |line: &&str| line.split_once('=').is_none_or(|(name, _)| name.trim_end() != setting);
+/// A record with these passwords in the place of others, or of none. What an earlier definition asked of the target is left
+/// out where nothing is asked of it now.
+fn with_passwords(record: &str, chap: &Chap) -> Result<Zeroizing<String>> {
+    let mut given = vec![(PASSWORD, &chap.initiator.password)];
+    let mut replaced = vec![PASSWORD, PASSWORD_OF_TARGET];
+    match &chap.target {
+        Some(target) => given.push((PASSWORD_OF_TARGET, &target.password)),
+        None => replaced.push(NAME_OF_TARGET),
+    }
+    let is_replaced =
+        |line: &str| line.split_once('=').is_some_and(|(name, _)| replaced.contains(&name.trim_end()));
+    let room: usize =
+        given.iter().map(|(setting, password)| setting.len() + password.expose().len() + 4).sum();
+    let mut changed = Zeroizing::new(String::with_capacity(record.len() + room));
     let is_end = |line: &str| line.starts_with("# END RECORD");
-    for line in record.lines().filter(is_other).filter(|line| !is_end(line)) {
+    for line in record.lines().filter(|line| !is_end(line) && !is_replaced(line)) {
         changed.push_str(line);
         changed.push('\n');
     }
-    for part in [setting, " = ", password, "\n"] {
-        changed.push_str(part);
+    for (setting, password) in given {
+        for part in [setting, " = ", one_line(password)?, "\n"] {
+            changed.push_str(part);
+        }
     }
     if record.lines().any(is_end) {
         changed.push_str("# END RECORD\n");
     }
     Ok(changed)
+}
+
+fn one_line(password: &SecretValue) -> Result<&str> {
+    let text = std::str::from_utf8(password.expose()).ok().filter(|text| !text.contains(['\n', '\0']));
+    text.ok_or_else(|| {
+        Error::new(Code::InvalidSecret, "the secret's value is no password: it is more than a line of text")
+    })
 }
 
 /// Ends a session.
@@ -254,6 +273,7 @@ pub(super) fn interfaces(printed: &str) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cenote_host::Account;
 
     #[test]
     fn interfaces_as_iscsiadm_prints_them() {
@@ -266,19 +286,27 @@ mod tests {
 
     #[test]
     fn passwords_in_a_record() {
-        const OURS: &str = "node.session.auth.password";
-        const THEIRS: &str = "node.session.auth.password_in";
+        let account = |name: &str, password: &[u8]| Account {
+            name: name.to_owned(),
+            password: SecretValue::copy_of(password),
+        };
         let record = "# BEGIN RECORD 2.1.8\nnode.name = t\nnode.session.auth.password = old\n# END RECORD\n";
-        let password = SecretValue::copy_of(b"new one");
-        let changed = with_password(record, OURS, &password).unwrap();
+        let mut chap = Chap { initiator: account("me", b"new one"), target: None };
+        let changed = with_passwords(record, &chap).unwrap();
         let expected =
             "# BEGIN RECORD 2.1.8\nnode.name = t\nnode.session.auth.password = new one\n# END RECORD\n";
         assert_eq!(changed.as_str(), expected);
-        let both = with_password(&changed, THEIRS, &SecretValue::copy_of(b"first")).unwrap();
-        let both = with_password(&both, THEIRS, &SecretValue::copy_of(b"theirs")).unwrap();
-        assert!(both.contains("password = new one\nnode.session.auth.password_in = theirs\n#"), "{}", *both);
-        assert!(with_password(&both, OURS, &password).unwrap().contains("password_in = theirs\n"));
-        let two_lines = SecretValue::copy_of(b"a\nnode.startup = automatic");
-        assert_eq!(with_password(record, OURS, &two_lines).unwrap_err().code, Code::InvalidSecret);
+
+        chap.target = Some(account("it", b"theirs"));
+        let asked = changed.replace("node.name = t\n", "node.name = t\nnode.session.auth.username_in = it\n");
+        let both = with_passwords(&asked, &chap).unwrap();
+        let both = with_passwords(&both, &chap).unwrap();
+        assert!(both.contains("username_in = it\nnode.session.auth.password = new one\n"), "{}", *both);
+        assert!(both.ends_with("node.session.auth.password_in = theirs\n# END RECORD\n"), "{}", *both);
+        chap.target = None;
+        assert_eq!(with_passwords(&both, &chap).unwrap().as_str(), expected);
+
+        chap.initiator = account("me", b"a\nnode.startup = automatic");
+        assert_eq!(with_passwords(record, &chap).unwrap_err().code, Code::InvalidSecret);
     }
 }
