@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use cenote_test_support::{Caller, have};
+use cenote_test_support::{Caller, content, have};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -45,7 +45,7 @@ fn life(scene: &Caller) {
 
     // More than two pieces, and not a whole number of them.
     let (file, back) = (scene.file("content"), scene.file("back"));
-    let content: Vec<u8> = (0..9_000_001u32).map(|n| (n * 7 + n / 251) as u8).collect();
+    let content = content(9_000_001);
     std::fs::write(&file, &content).unwrap();
     let (file, back) = (file.as_str(), back.as_str());
     scene.run(&["vol-upload", "one", file, "dog"]);

@@ -142,6 +142,19 @@ fn life_through_cenote() {
     life(&Client::Cenote(&Cenote::new(CENOTE)), "is-cenote", "2");
 }
 
+/// Defines a secret for this use; its UUID is returned.
+fn define_secret(client: &Client<'_>, usage: &str) -> String {
+    let xml = "<secret ephemeral='no' private='yes'><usage type='iscsi'>";
+    std::fs::write("/tmp/secret.xml", format!("{xml}<target>{usage}</target></usage></secret>")).unwrap();
+    let defined = client.run(&["secret-define", "/tmp/secret.xml"]);
+    defined.split_whitespace().nth(1).unwrap().to_owned()
+}
+
+fn set_secret(client: &Client<'_>, uuid: &str, password: &str) {
+    std::fs::write("/tmp/value", password).unwrap();
+    client.run(&["secret-set-value", uuid, "--file", "/tmp/value", "--plain"]);
+}
+
 #[test]
 fn a_password_and_a_killed_daemon() {
     let iqn = "iqn.2026-01.test:chap";
@@ -155,16 +168,11 @@ fn a_password_and_a_killed_daemon() {
     define(&client, "chap", iqn, &[HERE], auth);
     let missing = client.fail(&["pool-start", "chap"]);
     assert!(missing.contains("no secret with matching usage 'chap-secret'"), "{missing}");
-    let secret = "<secret ephemeral='no' private='yes'><usage type='iscsi'><target>chap-secret</target></usage></secret>";
-    std::fs::write("/tmp/secret.xml", secret).unwrap();
-    let defined = client.run(&["secret-define", "/tmp/secret.xml"]);
-    let uuid = defined.split_whitespace().nth(1).unwrap();
-    std::fs::write("/tmp/value", "wrong-password").unwrap();
-    client.run(&["secret-set-value", uuid, "--file", "/tmp/value", "--plain"]);
+    let secret = define_secret(&client, "chap-secret");
+    set_secret(&client, &secret, "wrong-password");
     let refused = client.fail(&["pool-start", "chap"]);
     assert!(refused.contains("authorization failure"), "{refused}");
-    std::fs::write("/tmp/value", "open-sesame-1").unwrap();
-    client.run(&["secret-set-value", uuid, "--file", "/tmp/value", "--plain"]);
+    set_secret(&client, &secret, "open-sesame-1");
     client.run(&["pool-start", "chap"]);
     client.write_and_read("chap", "unit:0:0:2");
     daemon.kill();
@@ -177,19 +185,12 @@ fn a_password_and_a_killed_daemon() {
     client.run(&["pool-undefine", "chap"]);
 
     // The target has to prove itself too: it cannot, then it does so with another password, then with the right one.
-    let secret = secret.replace("chap-secret", "of-the-target");
-    std::fs::write("/tmp/secret.xml", secret).unwrap();
-    let defined = client.run(&["secret-define", "/tmp/secret.xml"]);
-    let uuid = defined.split_whitespace().nth(1).unwrap();
-    let set = |password: &str| {
-        std::fs::write("/tmp/value", password).unwrap();
-        client.run(&["secret-set-value", uuid, "--file", "/tmp/value", "--plain"]);
-    };
-    let auth = "<auth type='chap' username='guest'><secret usage='chap-secret'/>\
+    let secret = define_secret(&client, "of-the-target");
+    let both = "<auth type='chap' username='guest'><secret usage='chap-secret'/>\
                 <cenote:target xmlns:cenote='urn:cenote:storagepool:1.0' username='host'>\
                 <secret usage='of-the-target'/></cenote:target></auth>";
-    define(&client, "chap", iqn, &[HERE], auth);
-    set("wrong-password");
+    define(&client, "chap", iqn, &[HERE], both);
+    set_secret(&client, &secret, "wrong-password");
     let refused = client.fail(&["pool-start", "chap"]);
     assert!(refused.contains("may not have proved itself as 'host'"), "{refused}");
     tgtadm(&["--op", "new", "--mode", "account", "--user", "host", "--password", "i-am-the-host"]);
@@ -197,7 +198,7 @@ fn a_password_and_a_killed_daemon() {
     let refused = client.fail(&["pool-start", "chap"]);
     assert!(refused.contains("may not have proved itself as 'host'"), "{refused}");
     assert_eq!(sessions(iqn), 0);
-    set("i-am-the-host");
+    set_secret(&client, &secret, "i-am-the-host");
     client.run(&["pool-start", "chap"]);
     client.write_and_read("chap", "unit:0:0:2");
     client.run(&["pool-destroy", "chap"]);
@@ -206,13 +207,7 @@ fn a_password_and_a_killed_daemon() {
 
     // Nothing is asked of it any more.
     tgtadm(&["--op", "unbind", "--mode", "account", "--tid", "3", "--user", "host", "--outgoing"]);
-    define(
-        &client,
-        "chap",
-        iqn,
-        &[HERE],
-        "<auth type='chap' username='guest'><secret usage='chap-secret'/></auth>",
-    );
+    define(&client, "chap", iqn, &[HERE], auth);
     client.run(&["pool-start", "chap"]);
     client.run(&["pool-destroy", "chap"]);
     assert_eq!(sessions(iqn), 0);

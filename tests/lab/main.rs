@@ -13,7 +13,7 @@ mod scsi;
 mod vstorage;
 mod zfs;
 
-use cenote_test_support::{Cenote, Cenoted, run};
+use cenote_test_support::{Cenote, Cenoted, content, run};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -114,7 +114,7 @@ impl Client<'_> {
 
     /// Writes bytes into a volume through the client, reads them through its device, and back through the client.
     fn write_and_read(&self, pool: &str, volume: &str) {
-        let content: Vec<u8> = (0..3_000_000u32).map(|n| (n * 7 + n / 251) as u8).collect();
+        let content = content(3_000_000);
         std::fs::write("/tmp/content", &content).unwrap();
         self.run(&["vol-upload", volume, "/tmp/content", "--pool", pool]);
         let path = self.run(&["vol-path", volume, "--pool", pool]);

@@ -63,6 +63,7 @@ pub(crate) fn in_steps(
     job: &Job,
     mut work: impl FnMut(u64, u64) -> Result<()>,
 ) -> Result<()> {
+    job.expect(size);
     let mut offset = 0;
     while offset < size {
         let length = step.min(size - offset);

@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "calls into a library that is loaded at run time")]
 
 use crate::native::library;
-use crate::{Account, Chap, SecretValue};
+use crate::{Account, Chap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use std::cell::Cell;
@@ -222,17 +222,16 @@ impl Connection {
         set: unsafe extern "C" fn(Context, *const c_char, *const c_char) -> c_int,
         account: &Account,
     ) -> io::Result<()> {
-        let (name, password) = (CString::new(account.name.as_str())?, account.password.expose());
+        let name = CString::new(account.name.as_str())?;
         // libiscsi passes over accounts without a name or a password, and cuts off what is too long.
         let is_possible = |length: usize| (1..=LONGEST).contains(&length);
-        if !is_possible(name.as_bytes().len()) || !is_possible(password.len()) {
+        if !is_possible(name.as_bytes().len()) || !is_possible(account.password.expose().len()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("the name and the password of '{}' need 1 to {LONGEST} bytes", account.name),
             ));
         }
-        let mut text = SecretValue::zeroed(password.len() + 1);
-        text.expose_mut()[..password.len()].copy_from_slice(password);
+        let text = account.password.with_nul();
         let text = CStr::from_bytes_with_nul(text.expose()).map_err(io::Error::other)?;
         // SAFETY: the context is open, and the strings end with a zero; libiscsi copies them.
         let set = unsafe { set(self.context, name.as_ptr(), text.as_ptr()) };

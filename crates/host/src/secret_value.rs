@@ -66,6 +66,13 @@ impl SecretValue {
         value
     }
 
+    /// The value with a zero behind it, as libraries in C take it.
+    pub(crate) fn with_nul(&self) -> SecretValue {
+        let mut text = SecretValue::zeroed(self.length + 1);
+        text.expose_mut()[..self.length].copy_from_slice(self.expose());
+        text
+    }
+
     /// The content of a file, or of a pipe, of at most this many bytes.
     pub fn read_file(path: &Path, limit: usize) -> io::Result<SecretValue> {
         let mut file = File::open(path)?;

@@ -467,7 +467,6 @@ impl Content for Gluster {
         let failed = |e| self.failed(&format!("cannot wipe volume '{uri}'"), &e);
         let file = self.open_file(volume, gfapi::Access::Write)?;
         let size = file.size().map_err(failed)?;
-        job.expect(size);
         let zeroes = vec![0; STEP as usize];
         servers::in_steps(size, STEP, job, |offset, length| {
             match algorithm {

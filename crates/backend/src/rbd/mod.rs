@@ -285,7 +285,6 @@ impl Pool for Rbd {
         if let Some((name, e)) = silent.filter(|_| seen == 0) {
             return Err(self.failed(&format!("failed to stat the RBD image '{name}'"), &e));
         }
-        // What has to be opened.
         servers::look_at_all(&opaque, OPEN_AT_ONCE, |name| self.look_into(name), found, job)?;
         Ok(usage)
     }
@@ -520,7 +519,6 @@ impl Content for Rbd {
         let failed = |e| self.failed(&format!("failed to wipe RBD image '{name}'"), &e);
         let image = self.open_image(name, Mode::Write)?;
         let size = image.info().map_err(failed)?.size;
-        job.expect(size);
         servers::in_steps(size, STEP, job, |offset, length| {
             match algorithm {
                 WipeAlgorithm::Trim => image.discard(offset, length),

@@ -50,6 +50,10 @@ fn open(def: &PoolDef, environment: &Environment) -> Result<Box<dyn Pool>> {
     Ok(Box::new(Sheepdog { cluster: Arc::new(cluster), name }))
 }
 
+fn missing(name: &str) -> Error {
+    Error::new(Code::NoStorageVol, format!("no storage vol with matching name '{name}' in the cluster"))
+}
+
 /// A name is an argument of a tool.
 fn check_name(what: &str, name: &str) -> Result<()> {
     match name.is_empty() || name.starts_with('-') || name.len() > 255 {
@@ -82,13 +86,15 @@ impl Cluster {
 
     /// The disk, or the snapshot, that is the volume of this name.
     fn find(&self, name: &str, job: &Job) -> Result<Option<Vdi>> {
-        let among = |disk: &str| -> Result<Option<Vdi>> {
-            Ok(self.vdis(Some(disk), job)?.into_iter().find(|vdi| vdi.volume_name() == name))
-        };
-        match (among(name)?, name.rsplit_once('@')) {
-            (None, Some((disk, _))) => among(disk),
+        match (self.find_among(name, name, job)?, name.rsplit_once('@')) {
+            (None, Some((disk, _))) => self.find_among(disk, name, job),
             (found, _) => Ok(found),
         }
+    }
+
+    /// The same, of a disk and its snapshots.
+    fn find_among(&self, disk: &str, name: &str, job: &Job) -> Result<Option<Vdi>> {
+        Ok(self.vdis(Some(disk), job)?.into_iter().find(|vdi| vdi.volume_name() == name))
     }
 
     fn read(&self, vdi: &Vdi, offset: u64, length: u64, job: &Job) -> Result<Vec<u8>> {
@@ -116,9 +122,9 @@ impl Cluster {
     fn delete(&self, vdi: &Vdi, job: &Job) -> Result<()> {
         self.dog_on("delete", vdi, &[], job)?;
         let name = vdi.volume_name();
-        match self.vdis(Some(&vdi.name), job)?.iter().any(|left| left.volume_name() == name) {
-            false => Ok(()),
-            true => Err(Error::new(Code::OperationFailed, format!("dog has not deleted volume '{name}'"))),
+        match self.find_among(&vdi.name, &name, job)? {
+            None => Ok(()),
+            Some(_) => Err(Error::new(Code::OperationFailed, format!("dog has not deleted volume '{name}'"))),
         }
     }
 
@@ -152,12 +158,7 @@ impl Sheepdog {
     }
 
     fn must_find(&self, name: &str, job: &Job) -> Result<Vdi> {
-        self.cluster.find(name, job)?.ok_or_else(|| {
-            Error::new(
-                Code::NoStorageVol,
-                format!("no storage vol with matching name '{name}' in the cluster"),
-            )
-        })
+        self.cluster.find(name, job)?.ok_or_else(|| missing(name))
     }
 
     /// The disk of this name, to change it.
@@ -286,7 +287,8 @@ impl Volumes for Sheepdog {
         let tag: String =
             "cenote-".chars().chain(planned.name.as_str().chars().take(LONGEST_IN_TAG)).collect();
         let name = format!("{}@{tag}", from.name);
-        let remove = |job: &Job| match self.cluster.find(&name, job)? {
+        let find = |job: &Job| self.cluster.find_among(&from.name, &name, job);
+        let remove = |job: &Job| match find(job)? {
             Some(snapshot) => self.cluster.delete(&snapshot, job),
             None => Ok(()),
         };
@@ -295,10 +297,10 @@ impl Volumes for Sheepdog {
         self.cluster.dog(&["vdi", "snapshot", "-s", &tag, &from.name], None, job)?;
         let mut undo = Undo::new();
         undo.push(|| drop(remove(&waiting::look("removing a snapshot"))));
-        let snapshot = self.must_find(&name, job)?;
+        let snapshot = find(job)?.ok_or_else(|| missing(&name))?;
         self.clone_snapshot(&snapshot, planned, job)?;
         undo.push(|| drop(self.remove(planned, &waiting::look("undoing a clone"))));
-        remove(job)?;
+        self.cluster.delete(&snapshot, job)?;
         undo.disarm();
         Ok(())
     }

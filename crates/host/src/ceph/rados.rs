@@ -101,9 +101,7 @@ impl Connecting {
 
     /// Sets the key of the user.
     pub fn set_key(&mut self, key: &SecretValue) -> io::Result<()> {
-        let encoded = key.to_base64();
-        let mut text = SecretValue::zeroed(encoded.expose().len() + 1);
-        text.expose_mut()[..encoded.expose().len()].copy_from_slice(encoded.expose());
+        let text = key.to_base64().with_nul();
         let text = CStr::from_bytes_with_nul(text.expose()).map_err(io::Error::other)?;
         self.set("key", text)
     }
